@@ -1,0 +1,231 @@
+/**
+ * The one declaration of every configuration option. Types, defaults, the JSON Schema in config/, the reference page in docs/ and
+ * the names of the environment variables are made from it (`npm run generate`).
+ *
+ * The top-level fields up to `routers` are the seed system's `config.json`; a file that has only those loads unchanged.
+ */
+import Type from 'typebox';
+
+const closed = { additionalProperties: false } as const;
+
+function text(description: string, options: { default?: string; minLength?: number; pattern?: string } = {}) {
+  return Type.String({ description, ...options });
+}
+function whole(description: string, minimum: number, options: { default?: number; maximum?: number } = {}) {
+  return Type.Integer({ description, minimum, ...options });
+}
+function flag(description: string, fallback: boolean) {
+  return Type.Boolean({ description, default: fallback });
+}
+function names(description: string, fallback?: string[]) {
+  return Type.Array(Type.String({ minLength: 1 }), { description, ...(fallback === undefined ? {} : { default: fallback }) });
+}
+function oneOf<const T extends string[]>(values: [...T], description: string, fallback?: T[number]) {
+  return Type.Enum(values, { description, ...(fallback === undefined ? {} : { default: fallback }) });
+}
+
+const Tls = Type.Object(
+  {
+    ca_file: Type.Optional(text('PEM file of the certificate authorities to trust; the system’s own when missing')),
+    cert_file: Type.Optional(text('PEM file of our certificate')),
+    key_file: Type.Optional(text('PEM file of our private key')),
+    server_name: Type.Optional(text('Name expected in the other side’s certificate, where it is not the host in the address')),
+  },
+  { ...closed, description: 'TLS. Present: the connection is encrypted and the other side’s certificate is checked' },
+);
+
+const Http = (port: number, what: string) =>
+  Type.Object(
+    {
+      host: text('Address to listen on. Beyond loopback a token is required', { default: '127.0.0.1' }),
+      port: whole(`Port of ${what}; 0 takes a free one`, 0, { default: port, maximum: 65535 }),
+      token: Type.Optional(text('Bearer token that every request must carry', { minLength: 8 })),
+      token_file: Type.Optional(text('File that holds the token')),
+      insecure: flag('Listen beyond loopback without a token', false),
+    },
+    { ...closed, default: {}, description: `HTTP listener of ${what}` },
+  );
+
+export const RouterSchema = Type.Object(
+  {
+    collector_url: Type.Optional(text('Address of a collector that answers with the exposition as JSON (`…/metrics/{host}_{port}.json`)', { pattern: '^https?://' })),
+    topic: Type.Optional(text('Topic of the router’s raw records; `topics.raw` when missing', { minLength: 1 })),
+    interfaces: Type.Optional(
+      names('Monitored interfaces: names, or patterns with `*`. A pattern never takes an interface of `exclude_interfaces`; a name does', ['*']),
+    ),
+    test_metrics: Type.Optional(flag('Feed the router from `test_metrics_{router}.json` beside the configuration file', false)),
+    router_type: Type.Optional(text('Power model of the router, a name in the models file', { minLength: 1 })),
+    source: Type.Optional(
+      oneOf(['collector', 'node-exporter', 'procfs', 'test-metrics'], 'Where the counters come from; worked out from the other fields when missing'),
+    ),
+    url: Type.Optional(text('Address of the router’s node exporter (`http://r1:9100/metrics`)', { pattern: '^https?://' })),
+    procfs_root: Type.Optional(text('Root of the proc file system to read; `/host/proc/1` in a container that watches its host', { default: '/proc' })),
+    node_exporter: Type.Optional(text('`host:port` written into the records; the router’s name and port 9100 when missing', { pattern: '^[^:\\s]+:[0-9]{1,5}$' })),
+    max_throughput_mbps: Type.Optional(whole('Capacity of this router’s links [Mbit/s], instead of the general one', 1)),
+    multiplier: Type.Optional(whole('Multiplier of packet rates for this router, instead of the general one', 1, { maximum: 2000 })),
+    polling_interval: Type.Optional(Type.Number({ description: 'Seconds between two polls of this router', exclusiveMinimum: 0, maximum: 86400 })),
+  },
+  closed,
+);
+
+export const ConfigSchema = Type.Object(
+  {
+    $schema: Type.Optional(text('Where an editor finds the JSON Schema of this file')),
+    experiment_id: text('Name of the experiment, written into every record', { default: '1' }),
+    flag_original_metrics: flag('Keep the counters themselves in processed and inferred records', true),
+    flag_debug_params: flag('Write `debug_params` (settings and stage times) into the records', true),
+    max_throughput_mbps: whole('Capacity of a router’s links [Mbit/s]: 100 % occupation', 1, { default: 1000 }),
+    polling_interval: Type.Number({ description: 'Seconds between two polls of a router', exclusiveMinimum: 0, maximum: 86400, default: 5 }),
+    multiplier: whole('Multiplier of packet rates, 1 to 2000', 1, { default: 1, maximum: 2000 }),
+    routers: Type.Array(Type.Record(Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$' }), RouterSchema), {
+      description: 'The routers: a list of objects, each from a router’s name to its settings',
+      default: [],
+    }),
+
+    data_dir: text('Folder of everything that is kept (relative to the configuration file)', { default: 'data' }),
+    exclude_interfaces: names('Interfaces that no pattern in `interfaces` takes', [
+      'lo',
+      'veth*',
+      'docker*',
+      'br-*',
+      'cali*',
+      'cni*',
+      'flannel*',
+      'virbr*',
+    ]),
+    families: names('Metric families read and kept in the records', ['node_network_receive_bytes_total', 'node_network_receive_packets_total']),
+
+    topics: Type.Object(
+      {
+        raw: text('Topic of raw records, per router where it has `{router}`', { default: 'TD_{router}', minLength: 1 }),
+        processed: text('Topic of processed records', { default: 'TP_{router}', minLength: 1 }),
+        inferred: text('Topic of inferred records', { default: 'ML_{router}', minLength: 1 }),
+        notices: text('Topic of agents’ notices: ledgers and gaps', { default: 'ndt.notices', minLength: 1 }),
+        dead_letters: text('Topic of records that could not be used, the reason in a header', { default: 'ndt.dead-letters', minLength: 1 }),
+      },
+      { ...closed, default: {}, description: 'Names of the topics on the bus' },
+    ),
+
+    log: Type.Object(
+      {
+        level: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal'], 'Least level that is logged', 'info'),
+        format: oneOf(['auto', 'json', 'pretty'], '`auto` is pretty on a terminal and JSON lines elsewhere', 'auto'),
+      },
+      { ...closed, default: {}, description: 'The log, on standard error' },
+    ),
+
+    agent: Type.Object(
+      {
+        id: Type.Optional(text('The agent’s identity for ever; the host’s name when missing', { pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$' })),
+        ship: oneOf(['processed', 'raw'], 'Ship processed records (rates worked out here) or raw ones (worked out by the aggregator)', 'processed'),
+        timeout: Type.Number({ description: 'Seconds after which a poll is given up', exclusiveMinimum: 0, maximum: 3600, default: 5 }),
+        max_response_bytes: whole('Largest answer taken from an exporter or collector [bytes]', 1024, { default: 16777216 }),
+        http: Http(9470, 'the agent (collector, metrics, health)'),
+        buffer: Type.Object(
+          {
+            max_bytes: whole('Most that the buffer may take on disk [bytes]; the oldest records are dropped, and counted, beyond it', 1048576, {
+              default: 1073741824,
+            }),
+            max_age: whole('Seconds a record may wait before it is dropped and counted; 0 is for ever', 0, { default: 604800 }),
+          },
+          { ...closed, default: {}, description: 'The outbox: records that the receiving side has not confirmed yet' },
+        ),
+      },
+      { ...closed, default: {}, description: 'The agent' },
+    ),
+
+    mqtt: Type.Object(
+      {
+        url: text('The aggregator’s embedded broker, or another MQTT 3.1.1 broker', { default: 'mqtt://127.0.0.1:1883', pattern: '^mqtts?://' }),
+        username: Type.Optional(text('User name; the agent’s id when missing')),
+        password: Type.Optional(text('Password')),
+        password_file: Type.Optional(text('File that holds the password')),
+        tls: Type.Optional(Tls),
+        format: oneOf(
+          ['batch', 'plain'],
+          '`batch`: compressed batches with headers. `plain`: bare records on `ndt/{router}/processed` for other subscribers, without deduplication',
+          'batch',
+        ),
+        compression: oneOf(['gzip', 'zstd', 'none'], 'Compression of batches', 'gzip'),
+        batch_records: whole('Most records in a batch', 1, { default: 500, maximum: 10000 }),
+        timeout: Type.Number({ description: 'Seconds to wait for a connection or an acknowledgement', exclusiveMinimum: 0, maximum: 3600, default: 10 }),
+      },
+      { ...closed, default: {}, description: 'How the agent reaches the aggregator over MQTT' },
+    ),
+
+    aggregator: Type.Object(
+      {
+        http: Http(9480, 'the aggregator (page, API, metrics, health)'),
+        mqtt: Type.Object(
+          {
+            enabled: flag('Run the embedded broker', true),
+            host: text('Address to listen on. Beyond loopback `users` or `tls` with `require_client_certificate` is required', { default: '127.0.0.1' }),
+            port: whole('Port of the embedded broker; 0 takes a free one', 0, { default: 1883, maximum: 65535 }),
+            users: Type.Optional(
+              Type.Record(
+                Type.String(),
+                Type.Object({ password: Type.Optional(text('Password')), password_file: Type.Optional(text('File that holds the password')) }, closed),
+                { description: 'Agents that may connect: the agent’s id to its password' },
+              ),
+            ),
+            tls: Type.Optional(
+              Type.Object(
+                {
+                  cert_file: text('PEM file of the broker’s certificate'),
+                  key_file: text('PEM file of its private key'),
+                  ca_file: Type.Optional(text('PEM file of the authority that signs the agents’ certificates')),
+                  require_client_certificate: flag('An agent proves itself by a certificate whose common name is its id', false),
+                },
+                { ...closed, description: 'TLS of the embedded broker' },
+              ),
+            ),
+            insecure: flag('Listen beyond loopback without authentication', false),
+            max_packet_bytes: whole('Largest packet taken [bytes]', 1024, { default: 8388608 }),
+            subscribe: Type.Optional(
+              Type.Object(
+                {
+                  url: text('A broker to subscribe to', { pattern: '^mqtts?://' }),
+                  client_id: text('Client id of the persistent session', { default: 'ndt-aggregator' }),
+                  username: Type.Optional(text('User name')),
+                  password: Type.Optional(text('Password')),
+                  password_file: Type.Optional(text('File that holds the password')),
+                  tls: Type.Optional(Tls),
+                },
+                { ...closed, description: 'Read agents’ batches from another broker (Mosquitto, say)' },
+              ),
+            ),
+          },
+          { ...closed, default: {}, description: 'Where agents’ batches come in' },
+        ),
+        bus: Type.Object(
+          {
+            max_bytes: whole('Most that a topic keeps [bytes]', 1048576, { default: 1073741824 }),
+            max_age: whole('Seconds a message is kept; 0 is for ever', 0, { default: 259200 }),
+          },
+          { ...closed, default: {}, description: 'Retention of the embedded bus' },
+        ),
+        store: Type.Object(
+          { max_age: whole('Seconds of history kept, by event time; 0 is for ever', 0, { default: 2592000 }) },
+          { ...closed, default: {}, description: 'History behind the API' },
+        ),
+      },
+      { ...closed, default: {}, description: 'The aggregator' },
+    ),
+
+    ml: Type.Object(
+      {
+        enabled: flag('Run inference inside the aggregator', true),
+        models_file: Type.Optional(text('File of the power models; the shipped config/power-models.json when missing')),
+        http: Http(9490, 'ML as a process of its own (metrics, health)'),
+        default_type: text('Router type of a router that has none', { default: 'A', minLength: 1 }),
+      },
+      { ...closed, default: {}, description: 'Inference' },
+    ),
+  },
+  { ...closed, title: 'ndt configuration', description: 'Configuration of ndt: agent, aggregator and ML read the same file.' },
+);
+
+export type Config = Type.Static<typeof ConfigSchema>;
+export type RouterSettings = Type.Static<typeof RouterSchema>;
+export type TlsSettings = Type.Static<typeof Tls>;
+export type HttpSettings = Config['agent']['http'];

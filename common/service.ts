@@ -1,0 +1,126 @@
+/**
+ * The life of a long-running program: start, reload on SIGHUP or when the configuration file changes, stop on SIGTERM or SIGINT.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { type Args, CONFIG_OPTIONS, type Command, textOption } from './cli.ts';
+import { dumpConfig, type Loaded, loadConfig } from './config.ts';
+import { EXIT, messageOf } from './errors.ts';
+import { type Logger, openLogger } from './logger.ts';
+
+export interface Service {
+  /** Goes over to a new configuration without losing a sample. When it throws, the old one must still be in force. */
+  reload(loaded: Loaded): Promise<void>;
+  /** Ends cleanly; has 5 seconds. */
+  stop(): Promise<void>;
+}
+
+export interface ServiceSpec {
+  program: string;
+  summary: string;
+  options?: Command['options'];
+  /** More checks than the configuration's own; run by --check as well. @throws NdtError */
+  check?(loaded: Loaded): void | Promise<void>;
+  start(loaded: Loaded, log: Logger, args: Args): Promise<Service>;
+}
+
+const STOP_MS = 5000;
+const WATCH_MS = 1000;
+
+/** The `run` command of a program. */
+export function runCommand(spec: ServiceSpec): Command {
+  return {
+    name: 'run',
+    summary: spec.summary,
+    options: { ...CONFIG_OPTIONS, ...spec.options },
+    run: (args) => run(spec, args),
+  };
+}
+
+async function run(spec: ServiceSpec, args: Args): Promise<number> {
+  const file = textOption(args, 'config');
+  let loaded = loadConfig(file);
+  await spec.check?.(loaded);
+  if (args.values['dump-config'] === true) {
+    process.stdout.write(`${dumpConfig(loaded.config)}\n`);
+    return EXIT.ok;
+  }
+  if (args.values.check === true) {
+    for (const warning of loaded.warnings) process.stderr.write(`${spec.program}: warning: ${warning}\n`);
+    process.stdout.write(`${loaded.file ?? 'the default configuration'} is valid: ${loaded.routers.length} router${loaded.routers.length === 1 ? '' : 's'}\n`);
+    return EXIT.ok;
+  }
+  const log = await openLogger(spec.program, loaded.config.log);
+  for (const warning of loaded.warnings) log.warn(warning);
+  const service = await spec.start(loaded, log, args);
+  const stopped = stopSignal(log);
+  let reloading = Promise.resolve();
+  const reload = (why: string) => {
+    reloading = reloading.then(async () => {
+      try {
+        const next = loadConfig(file);
+        await spec.check?.(next);
+        await service.reload(next);
+        log.level = next.config.log.level;
+        loaded = next;
+        log.info({ file: next.file }, `configuration reloaded (${why})`);
+      } catch (error) {
+        log.error(`the new configuration is refused and the old one stays in force (${why}): ${messageOf(error)}`);
+      }
+    });
+  };
+  process.on('SIGHUP', () => reload('SIGHUP'));
+  const unwatch = loaded.file === undefined ? () => {} : watchFile(loaded.file, () => reload('the file changed'));
+  const signal = await stopped;
+  unwatch();
+  await reloading;
+  log.info(`stopping (${signal})`);
+  const late = setTimeout(() => {
+    log.error(`did not stop within ${STOP_MS / 1000} s, ending now; nothing accepted is lost`);
+    process.exit(EXIT.failed);
+  }, STOP_MS);
+  late.unref();
+  await service.stop();
+  clearTimeout(late);
+  log.info('stopped');
+  return EXIT.ok;
+}
+
+function stopSignal(log: Logger): Promise<string> {
+  return new Promise((resolve) => {
+    let asked = 0;
+    const stop = (signal: string) => {
+      if (asked === 0) {
+        asked = performance.now();
+        resolve(signal);
+        // A terminal and npm may both pass one Ctrl-C on; a second one is meant when it comes later.
+      } else if (performance.now() - asked > 1000) {
+        log.warn('asked to stop again, ending at once; nothing accepted is lost');
+        process.exit(EXIT.failed);
+      }
+    };
+    process.on('SIGTERM', () => stop('SIGTERM'));
+    process.on('SIGINT', () => stop('SIGINT'));
+  });
+}
+
+/** Watches a file's content; follows symbolic links, so that a swapped directory link (a mounted ConfigMap) counts as a change. */
+export function watchFile(file: string, changed: () => void, intervalMs = WATCH_MS): () => void {
+  const digest = () => {
+    try {
+      return createHash('sha256').update(readFileSync(file)).digest('hex');
+    } catch {
+      return undefined;
+    }
+  };
+  let last = digest();
+  const timer = setInterval(() => {
+    const now = digest();
+    // A file that is gone is being replaced: wait for the new one.
+    if (now === undefined || now === last) return;
+    last = now;
+    changed();
+  }, intervalMs);
+  timer.unref();
+  return () => clearInterval(timer);
+}
