@@ -14,8 +14,18 @@ const seedConfig = {
   polling_interval: 5,
   multiplier: 2000,
   routers: [
-    { r1: { collector_url: 'http://collector:8080/metrics/r1_9100.json', topic: 'TD_r1', interfaces: ['eth2'], router_type: 'A', test_metrics: false } },
-    { r2: { collector_url: 'http://collector:8080/metrics/r2_9100.json', topic: 'TD_r2', interfaces: ['eth2', 'eth3'], test_metrics: true } },
+    {
+      r1: {
+        collector_url: 'http://collector:8080/metrics/r1_9100.json',
+        topic: 'TD_r1',
+        interfaces: ['eth2'],
+        router_type: 'A',
+        test_metrics: false,
+      },
+    },
+    {
+      r2: { collector_url: 'http://collector:8080/metrics/r2_9100.json', topic: 'TD_r2', interfaces: ['eth2', 'eth3'], test_metrics: true },
+    },
   ],
 };
 
@@ -37,9 +47,38 @@ const refusal = (file: string | undefined, env: NodeJS.ProcessEnv = {}) => {
 describe('the seed’s config.json', () => {
   it('loads unchanged', () => {
     const { routers, config, warnings } = loadConfig(write(JSON.stringify(seedConfig)), {});
-    expect(routers.map(({ name, source, url, rawTopic, interfaces, type, nodeExporter, multiplier }) => ({ name, source, url, rawTopic, interfaces, type, nodeExporter, multiplier }))).toEqual([
-      { name: 'r1', source: 'collector', url: 'http://collector:8080/metrics/r1_9100.json', rawTopic: 'TD_r1', interfaces: ['eth2'], type: 'A', nodeExporter: 'r1:9100', multiplier: 2000 },
-      { name: 'r2', source: 'test-metrics', url: undefined, rawTopic: 'TD_r2', interfaces: ['eth2', 'eth3'], type: undefined, nodeExporter: 'r2:9100', multiplier: 2000 },
+    expect(
+      routers.map(({ name, source, url, rawTopic, interfaces, type, nodeExporter, multiplier }) => ({
+        name,
+        source,
+        url,
+        rawTopic,
+        interfaces,
+        type,
+        nodeExporter,
+        multiplier,
+      })),
+    ).toEqual([
+      {
+        name: 'r1',
+        source: 'collector',
+        url: 'http://collector:8080/metrics/r1_9100.json',
+        rawTopic: 'TD_r1',
+        interfaces: ['eth2'],
+        type: 'A',
+        nodeExporter: 'r1:9100',
+        multiplier: 2000,
+      },
+      {
+        name: 'r2',
+        source: 'test-metrics',
+        url: undefined,
+        rawTopic: 'TD_r2',
+        interfaces: ['eth2', 'eth3'],
+        type: undefined,
+        nodeExporter: 'r2:9100',
+        multiplier: 2000,
+      },
     ]);
     expect(config.topics.processed).toBe('TP_{router}');
     expect(warnings).toEqual([]);
@@ -54,8 +93,12 @@ describe('bad configurations, each with its own message', () => {
     expect(refusal(tempDir())).toContain('cannot be read');
   });
   it.each([
-    ['empty', '', 'config.json:1:1: not valid JSON (value expected): mend this place in the file'],
-    ['broken', '{\n  "experiment_id": "1"\n  "multiplier": 3\n}', 'config.json:3:3: not valid JSON (comma expected): mend this place in the file'],
+    ['empty', '', 'config.json:1:1: not valid JSON (expected a value): mend this place in the file'],
+    [
+      'broken',
+      '{\n  "experiment_id": "1"\n  "multiplier": 3\n}',
+      'config.json:3:3: not valid JSON (expected a comma or "}"): mend this place in the file',
+    ],
     ['wrong type', '{\n "multiplier": "many"\n}', 'config.json:2: multiplier: expected a whole number from 1 to 2000, got "many"'],
     ['out of range', '{ "multiplier": 2001 }', 'config.json:1: multiplier: expected a whole number from 1 to 2000, got 2001'],
     ['typing error', '{ "multiplyer": 20 }', 'config.json:1: multiplyer: there is no such option; did you mean "multiplier"?'],
@@ -64,15 +107,27 @@ describe('bad configurations, each with its own message', () => {
       '{"routers": [\n {"r1": {"interfaces": [\n  "eth0",\n  5\n ]}}]}',
       'config.json:4: routers[0].r1.interfaces[1]: expected text of at least 1 characters, got 5',
     ],
-    ['no address', '{"routers": [{"r1": {"source": "collector"}}]}', 'config.json:1: routers[0].r1.collector_url: expected an address, because the router’s source is collector'],
-    ['one of', '{"log": {"level": "loud"}}', 'config.json:1: log.level: expected one of "trace", "debug", "info", "warn", "error", "fatal", got "loud"'],
+    [
+      'no address',
+      '{"routers": [{"r1": {"source": "collector"}}]}',
+      'config.json:1: routers[0].r1.collector_url: expected an address, because the router’s source is collector',
+    ],
+    [
+      'one of',
+      '{"log": {"level": "loud"}}',
+      'config.json:1: log.level: expected one of "trace", "debug", "info", "warn", "error", "fatal", got "loud"',
+    ],
     ['twice', '{"routers": [{"r1": {}}, {"r1": {}}]}', 'config.json:1: routers[1].r1: this router stands in the list twice'],
     [
       'open to the world',
       '{"aggregator": {"mqtt": {"host": "0.0.0.0"}}}',
       'config.json:1: aggregator.mqtt.host: "0.0.0.0" is not loopback: set users, or tls with require_client_certificate, beside it, or insecure: true to go without',
     ],
-    ['open HTTP', '{"agent": {"http": {"host": "::"}}}', 'config.json:1: agent.http.host: "::" is not loopback: set token_file beside it, or insecure: true to go without'],
+    [
+      'open HTTP',
+      '{"agent": {"http": {"host": "::"}}}',
+      'config.json:1: agent.http.host: "::" is not loopback: set token_file beside it, or insecure: true to go without',
+    ],
   ])('%s', (_what, text, message) => {
     expect(refusal(write(text))).toBe(message);
   });
@@ -80,7 +135,9 @@ describe('bad configurations, each with its own message', () => {
     expect(refusal(write('{"multiplier": 0, "max_throughput_mbps": "x"}')).split('\n')).toHaveLength(2);
   });
   it('a variable', () => {
-    expect(refusal(undefined, { NDT_POLLING_INTERVAL: 'often' })).toBe('environment variable NDT_POLLING_INTERVAL: expected a number above 0, at most 86400, got "often"');
+    expect(refusal(undefined, { NDT_POLLING_INTERVAL: 'often' })).toBe(
+      'environment variable NDT_POLLING_INTERVAL: expected a number above 0, at most 86400, got "often"',
+    );
   });
 });
 
@@ -95,7 +152,12 @@ describe('the environment', () => {
       NDT_TEST_KAFKA: 'ours to ignore',
       NDT_POLING_INTERVAL: '3',
     });
-    expect([config.polling_interval, config.exclude_interfaces, config.ml.enabled, config.agent.http.port]).toEqual([1.5, ['lo', 'tap*'], false, 0]);
+    expect([config.polling_interval, config.exclude_interfaces, config.ml.enabled, config.agent.http.port]).toEqual([
+      1.5,
+      ['lo', 'tap*'],
+      false,
+      0,
+    ]);
     expect(Object.keys(config.routers[0] ?? {})).toEqual(['x1']);
     expect(warnings).toEqual(['the environment variable NDT_POLING_INTERVAL is no option of ndt; did you mean "NDT_POLLING_INTERVAL"?']);
   });
@@ -107,7 +169,12 @@ describe('the environment', () => {
 
 describe('secrets', () => {
   it('are masked when the configuration is printed', () => {
-    const { config } = loadConfig(write('{"mqtt": {"password": "hush"}, "aggregator": {"mqtt": {"users": {"a": {"password": "hush"}}}, "http": {"token": "hush-hush"}}}'), {});
+    const { config } = loadConfig(
+      write(
+        '{"mqtt": {"password": "hush"}, "aggregator": {"mqtt": {"users": {"a": {"password": "hush"}}}, "http": {"token": "hush-hush"}}}',
+      ),
+      {},
+    );
     expect(dumpConfig(config)).not.toContain('hush');
     expect(JSON.parse(dumpConfig(config))).toMatchObject({ mqtt: { password: '********' } });
   });
@@ -117,7 +184,9 @@ describe('secrets', () => {
     writeFileSync(join(file, '..', 'secrets', 'pw'), 'hush\n');
     const loaded = loadConfig(file, {});
     expect(secretOf(loaded, undefined, 'secrets/pw', 'mqtt.password_file')).toBe('hush');
-    expect(() => secretOf(loaded, undefined, 'secrets/none', 'mqtt.password_file')).toThrow(/mqtt\.password_file: cannot read .*none \(ENOENT\)/);
+    expect(() => secretOf(loaded, undefined, 'secrets/none', 'mqtt.password_file')).toThrow(
+      /mqtt\.password_file: cannot read .*none \(ENOENT\)/,
+    );
   });
 });
 

@@ -48,22 +48,35 @@ const Http = (port: number, what: string) =>
 
 export const RouterSchema = Type.Object(
   {
-    collector_url: Type.Optional(text('Address of a collector that answers with the exposition as JSON (`…/metrics/{host}_{port}.json`)', { pattern: '^https?://' })),
+    collector_url: Type.Optional(
+      text('Address of a collector that answers with the exposition as JSON (`…/metrics/{host}_{port}.json`)', { pattern: '^https?://' }),
+    ),
     topic: Type.Optional(text('Topic of the router’s raw records; `topics.raw` when missing', { minLength: 1 })),
     interfaces: Type.Optional(
-      names('Monitored interfaces: names, or patterns with `*`. A pattern never takes an interface of `exclude_interfaces`; a name does', ['*']),
+      names('Monitored interfaces: names, or patterns with `*`. A pattern never takes an interface of `exclude_interfaces`; a name does', [
+        '*',
+      ]),
     ),
     test_metrics: Type.Optional(flag('Feed the router from `test_metrics_{router}.json` beside the configuration file', false)),
     router_type: Type.Optional(text('Power model of the router, a name in the models file', { minLength: 1 })),
     source: Type.Optional(
-      oneOf(['collector', 'node-exporter', 'procfs', 'test-metrics'], 'Where the counters come from; worked out from the other fields when missing'),
+      oneOf(
+        ['collector', 'node-exporter', 'procfs', 'test-metrics'],
+        'Where the counters come from; worked out from the other fields when missing',
+      ),
     ),
     url: Type.Optional(text('Address of the router’s node exporter (`http://r1:9100/metrics`)', { pattern: '^https?://' })),
-    procfs_root: Type.Optional(text('Root of the proc file system to read; `/host/proc/1` in a container that watches its host', { default: '/proc' })),
-    node_exporter: Type.Optional(text('`host:port` written into the records; the router’s name and port 9100 when missing', { pattern: '^[^:\\s]+:[0-9]{1,5}$' })),
+    procfs_root: Type.Optional(
+      text('Root of the proc file system to read; `/host/proc/1` in a container that watches its host', { default: '/proc' }),
+    ),
+    node_exporter: Type.Optional(
+      text('`host:port` written into the records; the router’s name and port 9100 when missing', { pattern: '^[^:\\s]+:[0-9]{1,5}$' }),
+    ),
     max_throughput_mbps: Type.Optional(whole('Capacity of this router’s links [Mbit/s], instead of the general one', 1)),
     multiplier: Type.Optional(whole('Multiplier of packet rates for this router, instead of the general one', 1, { maximum: 2000 })),
-    polling_interval: Type.Optional(Type.Number({ description: 'Seconds between two polls of this router', exclusiveMinimum: 0, maximum: 86400 })),
+    polling_interval: Type.Optional(
+      Type.Number({ description: 'Seconds between two polls of this router', exclusiveMinimum: 0, maximum: 86400 }),
+    ),
   },
   closed,
 );
@@ -75,7 +88,12 @@ export const ConfigSchema = Type.Object(
     flag_original_metrics: flag('Keep the counters themselves in processed and inferred records', true),
     flag_debug_params: flag('Write `debug_params` (settings and stage times) into the records', true),
     max_throughput_mbps: whole('Capacity of a router’s links [Mbit/s]: 100 % occupation', 1, { default: 1000 }),
-    polling_interval: Type.Number({ description: 'Seconds between two polls of a router', exclusiveMinimum: 0, maximum: 86400, default: 5 }),
+    polling_interval: Type.Number({
+      description: 'Seconds between two polls of a router',
+      exclusiveMinimum: 0,
+      maximum: 86400,
+      default: 5,
+    }),
     multiplier: whole('Multiplier of packet rates, 1 to 2000', 1, { default: 1, maximum: 2000 }),
     routers: Type.Array(Type.Record(Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$' }), RouterSchema), {
       description: 'The routers: a list of objects, each from a router’s name to its settings',
@@ -83,6 +101,11 @@ export const ConfigSchema = Type.Object(
     }),
 
     data_dir: text('Folder of everything that is kept (relative to the configuration file)', { default: 'data' }),
+    bus: oneOf(
+      ['embedded', 'kafka'],
+      'What carries the records between the stages: the aggregator’s own log, or Apache Kafka (section `kafka`)',
+      'embedded',
+    ),
     exclude_interfaces: names('Interfaces that no pattern in `interfaces` takes', [
       'lo',
       'veth*',
@@ -93,7 +116,10 @@ export const ConfigSchema = Type.Object(
       'flannel*',
       'virbr*',
     ]),
-    families: names('Metric families read and kept in the records', ['node_network_receive_bytes_total', 'node_network_receive_packets_total']),
+    families: names('Metric families read and kept in the records', [
+      'node_network_receive_bytes_total',
+      'node_network_receive_packets_total',
+    ]),
 
     topics: Type.Object(
       {
@@ -101,7 +127,10 @@ export const ConfigSchema = Type.Object(
         processed: text('Topic of processed records', { default: 'TP_{router}', minLength: 1 }),
         inferred: text('Topic of inferred records', { default: 'ML_{router}', minLength: 1 }),
         notices: text('Topic of agents’ notices: ledgers and gaps', { default: 'ndt.notices', minLength: 1 }),
-        dead_letters: text('Topic of records that could not be used, the reason in a header', { default: 'ndt.dead-letters', minLength: 1 }),
+        dead_letters: text('Topic of records that could not be used, the reason in a header', {
+          default: 'ndt.dead-letters',
+          minLength: 1,
+        }),
       },
       { ...closed, default: {}, description: 'Names of the topics on the bus' },
     ),
@@ -117,15 +146,28 @@ export const ConfigSchema = Type.Object(
     agent: Type.Object(
       {
         id: Type.Optional(text('The agent’s identity for ever; the host’s name when missing', { pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$' })),
-        ship: oneOf(['processed', 'raw'], 'Ship processed records (rates worked out here) or raw ones (worked out by the aggregator)', 'processed'),
+        ship: oneOf(
+          ['processed', 'raw'],
+          'Ship processed records (rates worked out here) or raw ones (worked out by the aggregator)',
+          'processed',
+        ),
+        uplink: oneOf(
+          ['mqtt', 'kafka'],
+          'How records are shipped: over MQTT (section `mqtt`), or straight to Apache Kafka (section `kafka`)',
+          'mqtt',
+        ),
         timeout: Type.Number({ description: 'Seconds after which a poll is given up', exclusiveMinimum: 0, maximum: 3600, default: 5 }),
         max_response_bytes: whole('Largest answer taken from an exporter or collector [bytes]', 1024, { default: 16777216 }),
         http: Http(9470, 'the agent (collector, metrics, health)'),
         buffer: Type.Object(
           {
-            max_bytes: whole('Most that the buffer may take on disk [bytes]; the oldest records are dropped, and counted, beyond it', 1048576, {
-              default: 1073741824,
-            }),
+            max_bytes: whole(
+              'Most that the buffer may take on disk [bytes]; the oldest records are dropped, and counted, beyond it',
+              1048576,
+              {
+                default: 1073741824,
+              },
+            ),
             max_age: whole('Seconds a record may wait before it is dropped and counted; 0 is for ever', 0, { default: 604800 }),
           },
           { ...closed, default: {}, description: 'The outbox: records that the receiving side has not confirmed yet' },
@@ -136,7 +178,10 @@ export const ConfigSchema = Type.Object(
 
     mqtt: Type.Object(
       {
-        url: text('The aggregator’s embedded broker, or another MQTT 3.1.1 broker', { default: 'mqtt://127.0.0.1:1883', pattern: '^mqtts?://' }),
+        url: text('The aggregator’s embedded broker, or another MQTT 3.1.1 broker', {
+          default: 'mqtt://127.0.0.1:1883',
+          pattern: '^mqtts?://',
+        }),
         username: Type.Optional(text('User name; the agent’s id when missing')),
         password: Type.Optional(text('Password')),
         password_file: Type.Optional(text('File that holds the password')),
@@ -148,9 +193,82 @@ export const ConfigSchema = Type.Object(
         ),
         compression: oneOf(['gzip', 'zstd', 'none'], 'Compression of batches', 'gzip'),
         batch_records: whole('Most records in a batch', 1, { default: 500, maximum: 10000 }),
-        timeout: Type.Number({ description: 'Seconds to wait for a connection or an acknowledgement', exclusiveMinimum: 0, maximum: 3600, default: 10 }),
+        timeout: Type.Number({
+          description: 'Seconds to wait for a connection or an acknowledgement',
+          exclusiveMinimum: 0,
+          maximum: 3600,
+          default: 10,
+        }),
       },
       { ...closed, default: {}, description: 'How the agent reaches the aggregator over MQTT' },
+    ),
+
+    kafka: Type.Object(
+      {
+        brokers: Type.Array(Type.String({ pattern: '^(\\[[0-9A-Fa-f:]+\\]|[^:\\s]+):[0-9]{1,5}$' }), {
+          description: 'Where to begin: `host:port` of one broker or several',
+          minItems: 1,
+          default: ['127.0.0.1:9092'],
+        }),
+        client_id: Type.Optional(
+          text('Name in the brokers’ logs and quotas; `ndt-agent-{id}`, `ndt-aggregator` and `ndt-ml` when missing', { minLength: 1 }),
+        ),
+        tls: Type.Optional(Tls),
+        sasl: Type.Optional(
+          Type.Object(
+            {
+              mechanism: oneOf(['plain', 'scram-sha-256', 'scram-sha-512'], 'How the password is proven', 'scram-sha-512'),
+              username: text('User name', { minLength: 1 }),
+              password: Type.Optional(text('Password')),
+              password_file: Type.Optional(text('File that holds the password; read again at each connection')),
+            },
+            { ...closed, description: 'Sign in with a user name and a password' },
+          ),
+        ),
+        topics: Type.Object(
+          {
+            create: flag('Make topics that are missing', true),
+            partitions: whole('Partitions of a topic that ndt makes; -1 leaves it to the broker', -1, { default: 1 }),
+            replication: whole('Copies of each partition of a topic that ndt makes; -1 leaves it to the broker', -1, {
+              default: -1,
+              maximum: 100,
+            }),
+            retention_ms: whole('Milliseconds that a topic made by ndt keeps its records; -1 is for ever, 0 leaves it to the broker', -1, {
+              default: 0,
+            }),
+          },
+          { ...closed, default: {}, description: 'How ndt makes topics' },
+        ),
+        compression: oneOf(['gzip', 'zstd', 'none'], 'Compression of what is written', 'zstd'),
+        linger_ms: Type.Number({ description: 'Milliseconds to wait for company before a write', minimum: 0, maximum: 1000, default: 0 }),
+        batch_bytes: whole(
+          'Most bytes, before compression, written to a partition at once; brokers take 1 MiB unless told otherwise',
+          1024,
+          {
+            default: 900000,
+            maximum: 67108864,
+          },
+        ),
+        timeout: Type.Number({
+          description: 'Seconds to wait for a connection or an answer',
+          exclusiveMinimum: 0,
+          maximum: 300,
+          default: 10,
+        }),
+        transaction_timeout: Type.Number({
+          description: 'Seconds after which a broker gives up the transaction of a process that is gone; until then readers wait for it',
+          minimum: 1,
+          maximum: 900,
+          default: 15,
+        }),
+        session_timeout: Type.Number({
+          description: 'Seconds without a sign of life after which the others of a group take over the share of a process',
+          minimum: 1,
+          maximum: 300,
+          default: 10,
+        }),
+      },
+      { ...closed, default: {}, description: 'Apache Kafka, where `bus` or `agent.uplink` is `kafka`' },
     ),
 
     aggregator: Type.Object(
@@ -159,12 +277,17 @@ export const ConfigSchema = Type.Object(
         mqtt: Type.Object(
           {
             enabled: flag('Run the embedded broker', true),
-            host: text('Address to listen on. Beyond loopback `users` or `tls` with `require_client_certificate` is required', { default: '127.0.0.1' }),
+            host: text('Address to listen on. Beyond loopback `users` or `tls` with `require_client_certificate` is required', {
+              default: '127.0.0.1',
+            }),
             port: whole('Port of the embedded broker; 0 takes a free one', 0, { default: 1883, maximum: 65535 }),
             users: Type.Optional(
               Type.Record(
                 Type.String(),
-                Type.Object({ password: Type.Optional(text('Password')), password_file: Type.Optional(text('File that holds the password')) }, closed),
+                Type.Object(
+                  { password: Type.Optional(text('Password')), password_file: Type.Optional(text('File that holds the password')) },
+                  closed,
+                ),
                 { description: 'Agents that may connect: the agent’s id to its password' },
               ),
             ),
@@ -228,4 +351,5 @@ export const ConfigSchema = Type.Object(
 export type Config = Type.Static<typeof ConfigSchema>;
 export type RouterSettings = Type.Static<typeof RouterSchema>;
 export type TlsSettings = Type.Static<typeof Tls>;
+export type KafkaSettings = Config['kafka'];
 export type HttpSettings = Config['agent']['http'];
