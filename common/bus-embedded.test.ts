@@ -56,13 +56,20 @@ it('another process on the same file sees appends, and a position moves once', a
   const stage = { handle: (batch: Message[]) => ({ append: batch.map((m) => ({ ...m, topic: 'out' })) }) };
   const consumers = [one.consume('g', topicsOf('in'), stage, stop.signal), two.consume('g', topicsOf('in'), stage, stop.signal)];
   consumers.push(
-    one.consume('reader', topicsOf('out'), {
-      handle: (batch) => {
-        got.push(...batch.map((m) => m.value.toString()));
-        return undefined;
-      } }, stop.signal),
+    one.consume(
+      'reader',
+      topicsOf('out'),
+      {
+        handle: (batch) => {
+          got.push(...batch.map((m) => m.value.toString()));
+          return undefined;
+        },
+      },
+      stop.signal,
+    ),
   );
-  for (let i = 0; i < 100; i += 1) await (i % 2 === 0 ? one : two).append([{ topic: 'in', key: 'k', headers: {}, value: Buffer.from(String(i)) }]);
+  for (let i = 0; i < 100; i += 1)
+    await (i % 2 === 0 ? one : two).append([{ topic: 'in', key: 'k', headers: {}, value: Buffer.from(String(i)) }]);
   await until(() => got.length >= 100, '100 messages through two processes');
   expect(got.map(Number).sort((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, i) => i));
   stop.abort();
@@ -73,7 +80,8 @@ it('another process on the same file sees appends, and a position moves once', a
 
 it('keeps a topic within its size, and what is unread up to twice that', async () => {
   const bus = new EmbeddedBus({ file: join(tempDir(), 'bus.db') });
-  const messages = (topic: string) => Array.from({ length: 100 }, (_, i) => ({ topic, key: 'k', headers: {}, value: Buffer.alloc(1000, i) }));
+  const messages = (topic: string) =>
+    Array.from({ length: 100 }, (_, i) => ({ topic, key: 'k', headers: {}, value: Buffer.alloc(1000, i) }));
   await bus.append([...messages('read'), ...messages('unread')]);
   const unread = bus.log.topics().find(({ name }) => name === 'unread')?.id ?? 0;
   bus.log.setPosition('g', unread, 0);

@@ -219,7 +219,8 @@ export class EmbeddedBus implements Bus {
   private watch(): void {
     if (this.closed || this.log.db.pragma('data_version', { simple: true }) === this.dataVersion) return;
     // Another process wrote: positions may have moved as well.
-    for (const group of this.groups.values()) for (const topic of [...group.positions.keys()]) if (!group.claimed.has(topic)) group.positions.delete(topic);
+    for (const group of this.groups.values())
+      for (const topic of [...group.positions.keys()]) if (!group.claimed.has(topic)) group.positions.delete(topic);
     this.refresh();
   }
 
@@ -227,7 +228,8 @@ export class EmbeddedBus implements Bus {
     if (this.closed) return;
     try {
       const { unread } = this.log.transaction(() => this.log.retain(this.options.retention, Date.now()));
-      if (unread > 0) this.options.onFault(`retention dropped ${unread} messages that a group had still to handle: it is far behind, or gone`);
+      if (unread > 0)
+        this.options.onFault(`retention dropped ${unread} messages that a group had still to handle: it is far behind, or gone`);
     } catch (error) {
       this.options.onFault(`retention failed: ${messageOf(error)}`);
     }

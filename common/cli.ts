@@ -54,10 +54,12 @@ export async function main(program: Program, argv: string[] = process.argv.slice
     process.exitCode = await dispatch(program, argv);
   } catch (error) {
     if (error instanceof NdtError) {
-      process.stderr.write(`${program.name}: ${error.message}\n`);
+      process.stderr.write(`${program.name.replace(' --', '')}: ${error.message}\n`);
       process.exitCode = error.exitCode;
     } else {
-      process.stderr.write(`${program.name}: this is a defect of ndt, please report it: ${error instanceof Error ? error.stack : messageOf(error)}\n`);
+      process.stderr.write(
+        `${program.name}: this is a defect of ndt, please report it: ${error instanceof Error ? error.stack : messageOf(error)}\n`,
+      );
       process.exitCode = 70;
     }
   }
@@ -77,7 +79,10 @@ async function dispatch(program: Program, argv: string[]): Promise<number> {
   const implied = first.startsWith('-') ? program.commands.find((c) => c.name === 'run') : undefined;
   const command = implied ?? program.commands.find((c) => c.name === first);
   if (command === undefined) {
-    throw new NdtError('USAGE', `there is no command "${first}": the commands are ${program.commands.map((c) => c.name).join(', ')} (${program.name} --help)`);
+    throw new NdtError(
+      'USAGE',
+      `there is no command "${first}": the commands are ${program.commands.map((c) => c.name).join(', ')} (${program.name} --help)`,
+    );
   }
   const args = implied === undefined ? rest : argv;
   if (args.includes('--help') || args.includes('-h')) return print(commandHelp(program, command));
@@ -91,7 +96,8 @@ function print(text: string): number {
 
 function parse(program: Program, command: Command, args: string[]): Args {
   const options: NonNullable<ParseArgsConfig['options']> = {};
-  for (const [name, { type, short }] of Object.entries(command.options ?? {})) options[name] = short === undefined ? { type } : { type, short };
+  for (const [name, { type, short }] of Object.entries(command.options ?? {}))
+    options[name] = short === undefined ? { type } : { type, short };
   try {
     const { values, positionals } = parseArgs({ args, options, allowPositionals: command.operands !== undefined, strict: true });
     return { values: values as Args['values'], positionals };

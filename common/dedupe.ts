@@ -30,11 +30,15 @@ export class SeqSets {
       CREATE TABLE IF NOT EXISTS seen_agents (agent TEXT PRIMARY KEY, duplicates INTEGER NOT NULL) WITHOUT ROWID;
     `);
     this.statements = {
-      floor: db.prepare<[string, number], SeqRange>('SELECT first, last FROM seen WHERE agent = ? AND first <= ? ORDER BY first DESC LIMIT 1'),
+      floor: db.prepare<[string, number], SeqRange>(
+        'SELECT first, last FROM seen WHERE agent = ? AND first <= ? ORDER BY first DESC LIMIT 1',
+      ),
       next: db.prepare<[string, number], SeqRange>('SELECT first, last FROM seen WHERE agent = ? AND first = ?'),
       put: db.prepare('INSERT INTO seen (agent, first, last) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last'),
       remove: db.prepare('DELETE FROM seen WHERE agent = ? AND first = ?'),
-      know: db.prepare('INSERT INTO seen_agents (agent, duplicates) VALUES (?, ?) ON CONFLICT DO UPDATE SET duplicates = duplicates + excluded.duplicates'),
+      know: db.prepare(
+        'INSERT INTO seen_agents (agent, duplicates) VALUES (?, ?) ON CONFLICT DO UPDATE SET duplicates = duplicates + excluded.duplicates',
+      ),
       agents: db.prepare<[], { agent: string; duplicates: number }>('SELECT agent, duplicates FROM seen_agents ORDER BY agent'),
       ranges: db.prepare<[string], SeqRange>('SELECT first, last FROM seen WHERE agent = ? ORDER BY first'),
     };

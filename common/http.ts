@@ -16,7 +16,11 @@ export interface Reply {
 export type Handler = (path: string, query: URLSearchParams) => Promise<Reply | undefined> | Reply | undefined;
 
 export const text = (status: number, body: string): Reply => ({ status, type: 'text/plain; charset=utf-8', body });
-export const json = (status: number, value: unknown): Reply => ({ status, type: 'application/json; charset=utf-8', body: JSON.stringify(value) });
+export const json = (status: number, value: unknown): Reply => ({
+  status,
+  type: 'application/json; charset=utf-8',
+  body: JSON.stringify(value),
+});
 
 /** The exposition's media type. */
 export const EXPOSITION_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
@@ -32,7 +36,12 @@ export interface Readiness {
  * @param option the configuration's section, for messages: `agent.http`
  * @throws NdtError CANNOT_CREATE when the port is taken or not allowed
  */
-export async function listenHttp(loaded: Loaded, settings: HttpSettings, option: string, handle: Handler): Promise<{ url: string; server: Server }> {
+export async function listenHttp(
+  loaded: Loaded,
+  settings: HttpSettings,
+  option: string,
+  handle: Handler,
+): Promise<{ url: string; server: Server }> {
   const token = secretOf(loaded, settings.token, settings.token_file, `${option}.token_file`);
   const server = createServer({ requestTimeout: 10_000 }, (request, response) => {
     answer(request, token, handle)

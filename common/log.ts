@@ -55,11 +55,17 @@ export class Log {
       topics: this.db.prepare<[], { id: number; name: string; bytes: number }>('SELECT id, name, bytes FROM topics'),
       grow: this.db.prepare('UPDATE topics SET bytes = bytes + ? WHERE id = ?'),
       append: this.db.prepare('INSERT INTO log (topic, at, key, headers, value) VALUES (?, ?, ?, ?, ?)'),
-      read: this.db.prepare<[number, number, number], RawRow>('SELECT id, at, key, headers, value FROM log WHERE topic = ? AND id >= ? ORDER BY id LIMIT ?'),
-      heads: this.db.prepare<[number], { topic: number; head: number }>('SELECT topic, max(id) AS head FROM log WHERE id > ? GROUP BY topic'),
+      read: this.db.prepare<[number, number, number], RawRow>(
+        'SELECT id, at, key, headers, value FROM log WHERE topic = ? AND id >= ? ORDER BY id LIMIT ?',
+      ),
+      heads: this.db.prepare<[number], { topic: number; head: number }>(
+        'SELECT topic, max(id) AS head FROM log WHERE id > ? GROUP BY topic',
+      ),
       newest: this.db.prepare<[], { id: number | null }>('SELECT max(id) AS id FROM log'),
       position: this.db.prepare<[string, number], { next: number }>('SELECT next FROM positions WHERE grp = ? AND topic = ?'),
-      setPosition: this.db.prepare('INSERT INTO positions (grp, topic, next) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next'),
+      setPosition: this.db.prepare(
+        'INSERT INTO positions (grp, topic, next) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next',
+      ),
       least: this.db.prepare<[number], { next: number | null }>('SELECT min(next) AS next FROM positions WHERE topic = ?'),
       state: this.db.prepare<[string], { key: string; value: Buffer }>('SELECT key, value FROM state WHERE grp = ?'),
       setState: this.db.prepare('INSERT INTO state (grp, key, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value'),

@@ -10,7 +10,16 @@ export async function openLogger(program: string, settings: Config['log'], strea
   const pretty = settings.format === 'pretty' || (settings.format === 'auto' && stream === undefined && process.stderr.isTTY === true);
   if (!pretty) return pino(options, stream ?? pino.destination({ dest: 2, sync: true }));
   const { default: prettify } = await import('pino-pretty');
-  return pino(options, prettify({ destination: stream ?? 2, sync: true, ignore: 'pid,program', translateTime: 'SYS:HH:MM:ss.l', messageFormat: `${program}: {msg}` }));
+  return pino(
+    options,
+    prettify({
+      destination: stream ?? 2,
+      sync: true,
+      ignore: 'pid,program',
+      translateTime: 'SYS:HH:MM:ss.l',
+      messageFormat: `${program}: {msg}`,
+    }),
+  );
 }
 
 /**
@@ -42,13 +51,19 @@ export class Fault {
       this.logger.warn(fields, `${this.what}: ${message}`);
     } else if (this.now() - this.told >= 60_000) {
       this.told = this.now();
-      this.logger.warn({ ...fields, count: this.count }, `${this.what}: ${message} (${this.count} times in ${Math.round((this.now() - this.since) / 1000)} s)`);
+      this.logger.warn(
+        { ...fields, count: this.count },
+        `${this.what}: ${message} (${this.count} times in ${Math.round((this.now() - this.since) / 1000)} s)`,
+      );
     }
   }
 
   clear(): void {
     if (this.count === 0) return;
-    this.logger.info({ count: this.count }, `${this.what}: well again after ${Math.round((this.now() - this.since) / 1000)} s (${this.count} faults)`);
+    this.logger.info(
+      { count: this.count },
+      `${this.what}: well again after ${Math.round((this.now() - this.since) / 1000)} s (${this.count} faults)`,
+    );
     this.count = 0;
   }
 }

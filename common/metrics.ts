@@ -95,7 +95,12 @@ export class Histogram extends Instrument {
         return `${this.name}_bucket{${more}le="${numberText(bound)}"} ${below}`;
       });
       const own = key === '' ? '' : `{${key}}`;
-      return [...buckets, `${this.name}_bucket{${more}le="+Inf"} ${count}`, `${this.name}_sum${own} ${numberText(sum)}`, `${this.name}_count${own} ${count}`];
+      return [
+        ...buckets,
+        `${this.name}_bucket{${more}le="+Inf"} ${count}`,
+        `${this.name}_sum${own} ${numberText(sum)}`,
+        `${this.name}_count${own} ${count}`,
+      ];
     });
   }
 }

@@ -1,6 +1,7 @@
 /** Raw record to processed record: the same rule at the edge and in the aggregator. */
-import type { TelemetryRecord } from './record.ts';
+
 import { mlInputs, type RateParams, type Rates } from './rates.ts';
+import type { TelemetryRecord } from './record.ts';
 
 /**
  * The processed record of a raw one.

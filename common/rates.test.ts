@@ -6,7 +6,9 @@ import { RECEIVED_BYTES, RECEIVED_PACKETS } from './record.ts';
 const params: RateParams = { maxThroughputMbps: 100, multiplier: 2000, pollingIntervalS: 5 };
 const at = (seconds: number, devices: { [d: string]: [bigint | number, bigint | number] }): Baseline => ({
   epoch: seconds.toFixed(6),
-  devices: Object.fromEntries(Object.entries(devices).map(([d, [bytes, packets]]) => [d, { bytes: String(bytes), packets: String(packets) }])),
+  devices: Object.fromEntries(
+    Object.entries(devices).map(([d, [bytes, packets]]) => [d, { bytes: String(bytes), packets: String(packets) }]),
+  ),
 });
 const rates = (a: Baseline | undefined, b: Baseline, p = params) => {
   const outcome = rate(a, b, p);
@@ -40,7 +42,12 @@ describe('counters', () => {
     expect(parseCounter(text)).toBe(value);
   });
   it('are read back exactly, as the exposition prints them', () => {
-    fc.assert(fc.property(fc.nat({ max: Number.MAX_SAFE_INTEGER }), (n) => parseCounter(n.toExponential()) === BigInt(n) && parseCounter(String(n)) === BigInt(n)));
+    fc.assert(
+      fc.property(
+        fc.nat({ max: Number.MAX_SAFE_INTEGER }),
+        (n) => parseCounter(n.toExponential()) === BigInt(n) && parseCounter(String(n)) === BigInt(n),
+      ),
+    );
   });
   it('are paired by label, never by place', () => {
     const family = (name: string, values: Array<[string, string]>) => ({
@@ -49,7 +56,17 @@ describe('counters', () => {
       type: 'counter',
       values: values.map(([device, value]) => ({ labels: [{ name: 'device', value: device }], value })),
     });
-    const devices = countersOf([family(RECEIVED_BYTES, [['a', '1'], ['b', '2']]), family(RECEIVED_PACKETS, [['b', '20'], ['a', '10'], ['c', '30']])]);
+    const devices = countersOf([
+      family(RECEIVED_BYTES, [
+        ['a', '1'],
+        ['b', '2'],
+      ]),
+      family(RECEIVED_PACKETS, [
+        ['b', '20'],
+        ['a', '10'],
+        ['c', '30'],
+      ]),
+    ]);
     expect(devices).toEqual({ a: { bytes: '1', packets: '10' }, b: { bytes: '2', packets: '20' } });
   });
 });
@@ -66,7 +83,10 @@ describe('the formulas of the contract', () => {
   it('the seed’s figures', () => {
     // One packet of 1464 bytes in 6.623 s at multiplier 2000.
     const seconds = 2000 / 301.9684264999918;
-    const found = rates({ ...at(100, { eth2: [0, 0] }), monotonic: '0', boot: 'x' }, { ...at(100, { eth2: [1464, 1] }), monotonic: String(Math.round(seconds * 1e9)), boot: 'x' });
+    const found = rates(
+      { ...at(100, { eth2: [0, 0] }), monotonic: '0', boot: 'x' },
+      { ...at(100, { eth2: [1464, 1] }), monotonic: String(Math.round(seconds * 1e9)), boot: 'x' },
+    );
     expect(found.packetRate).toBeCloseTo(301.9684264999918, 5);
     expect(found.averageLength).toBe(1464);
     expect(found.occupation).toBeCloseTo(0.0017683271055839516, 10);
@@ -120,7 +140,8 @@ describe('the end of a 32-bit counter', () => {
 });
 
 describe('clocks', () => {
-  const seconds = (a: Partial<Baseline>, b: Partial<Baseline>) => rates({ ...at(100, { a: [0, 0] }), ...a }, { ...at(105, { a: [10, 10] }), ...b }).seconds;
+  const seconds = (a: Partial<Baseline>, b: Partial<Baseline>) =>
+    rates({ ...at(100, { a: [0, 0] }), ...a }, { ...at(105, { a: [10, 10] }), ...b }).seconds;
   it('the monotonic clock counts within a boot, the records’ times else', () => {
     expect(seconds({ monotonic: '1000000000', boot: 'x' }, { monotonic: '3000000000', boot: 'x' })).toBe(2);
     expect(seconds({ monotonic: '1000000000', boot: 'x' }, { monotonic: '3000000000', boot: 'y' })).toBe(5);
@@ -132,15 +153,24 @@ describe('clocks', () => {
 });
 
 describe('properties', () => {
-  const counters = fc.dictionary(fc.constantFrom('eth0', 'eth1', 'wan'), fc.tuple(fc.bigInt(0n, 2n ** 64n - 1n), fc.bigInt(0n, 2n ** 64n - 1n)));
+  const counters = fc.dictionary(
+    fc.constantFrom('eth0', 'eth1', 'wan'),
+    fc.tuple(fc.bigInt(0n, 2n ** 64n - 1n), fc.bigInt(0n, 2n ** 64n - 1n)),
+  );
   const reading = fc.tuple(fc.double({ min: 0, max: 4e9, noNaN: true }), counters).map(([s, devices]) => at(s, devices));
   it('a rate is never negative and always finite, whatever the readings', () => {
     fc.assert(
-      fc.property(reading, reading, fc.integer({ min: 1, max: 400_000 }), fc.integer({ min: 1, max: 2000 }), (a, b, maxThroughputMbps, multiplier) => {
-        const outcome = rate(a, b, { maxThroughputMbps, multiplier, pollingIntervalS: 1e9 });
-        if ('noRate' in outcome) return;
-        for (const { value } of mlInputs(outcome.rates)) expect(Number.isFinite(value) && value >= 0).toBe(true);
-      }),
+      fc.property(
+        reading,
+        reading,
+        fc.integer({ min: 1, max: 400_000 }),
+        fc.integer({ min: 1, max: 2000 }),
+        (a, b, maxThroughputMbps, multiplier) => {
+          const outcome = rate(a, b, { maxThroughputMbps, multiplier, pollingIntervalS: 1e9 });
+          if ('noRate' in outcome) return;
+          for (const { value } of mlInputs(outcome.rates)) expect(Number.isFinite(value) && value >= 0).toBe(true);
+        },
+      ),
     );
   });
   it('between resets the differences add up to last minus first', () => {

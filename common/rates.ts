@@ -97,6 +97,8 @@ function valuesByDevice(families: readonly MetricFamily[], name: string): Map<st
   for (const family of families) {
     if (family.name !== name) continue;
     for (const entry of family.values) {
+      // A sample with a name of its own (`…_created`) is not the counter.
+      if (entry.name !== undefined) continue;
       const device = entry.labels.find((label) => label.name === 'device')?.value;
       if (device !== undefined) values.set(device, entry.value);
     }
@@ -118,7 +120,11 @@ function secondsBetween(previous: Baseline, next: Baseline): number {
  * @param next the new reading; undefined counters mean that one was not a number
  * @returns the rates, or the reason for none; and the baseline that holds from now on
  */
-export function rate(previous: Baseline | undefined, next: Omit<Baseline, 'devices'> & { devices: Baseline['devices'] | undefined }, params: RateParams): RateOutcome {
+export function rate(
+  previous: Baseline | undefined,
+  next: Omit<Baseline, 'devices'> & { devices: Baseline['devices'] | undefined },
+  params: RateParams,
+): RateOutcome {
   if (next.devices === undefined) return { noRate: 'bad_counter', baseline: previous };
   const baseline: Baseline = { ...next, devices: next.devices };
   if (Object.keys(next.devices).length === 0) return { noRate: 'no_interface', baseline: previous };

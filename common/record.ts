@@ -133,7 +133,8 @@ export function checkRecord(value: unknown, stage: StageName): asserts value is 
   const nodeExporter = stringAt(value, 'node_exporter', '');
   if (hostOf(nodeExporter).length === 0) throw new RecordError('node_exporter', 'expected "host:port" with a host');
   const timestamp = stringAt(value, 'epoch_timestamp', '');
-  if (!TIMESTAMP.test(timestamp)) throw new RecordError('epoch_timestamp', `expected Unix seconds as text ("1745233635.21"), got "${timestamp}"`);
+  if (!TIMESTAMP.test(timestamp))
+    throw new RecordError('epoch_timestamp', `expected Unix seconds as text ("1745233635.21"), got "${timestamp}"`);
   stringAt(value, 'experiment_id', '');
   arrayAt(value, 'interfaces', '').forEach((name, i) => {
     if (typeof name !== 'string') throw new RecordError(`interfaces[${i}]`, `expected text, got ${kindOf(name)}`);
@@ -143,15 +144,22 @@ export function checkRecord(value: unknown, stage: StageName): asserts value is 
   }
   if (value.flag_debug_params) checkDebugParams(value.debug_params);
   if (stage === 'raw' || value.metrics !== undefined) arrayAt(value, 'metrics', '').forEach(checkFamily);
-  if (stage !== 'raw') arrayAt(value, 'input_ml_metrics', '').forEach((metric, i) => checkMlMetric(metric, `input_ml_metrics[${i}]`, false));
-  if (stage === 'inferred') arrayAt(value, 'output_ml_metrics', '').forEach((metric, i) => checkMlMetric(metric, `output_ml_metrics[${i}]`, true));
+  if (stage !== 'raw')
+    arrayAt(value, 'input_ml_metrics', '').forEach((metric, i) => {
+      checkMlMetric(metric, `input_ml_metrics[${i}]`, false);
+    });
+  if (stage === 'inferred')
+    arrayAt(value, 'output_ml_metrics', '').forEach((metric, i) => {
+      checkMlMetric(metric, `output_ml_metrics[${i}]`, true);
+    });
 }
 
 function checkDebugParams(value: unknown): void {
   if (!isObject(value)) throw new RecordError('debug_params', `expected an object because flag_debug_params is true, got ${kindOf(value)}`);
   for (const name of ['max_throughput_mbps', 'polling_interval', 'multiplier'] as const) {
     const number = value[name];
-    if (typeof number !== 'number' || !(number > 0)) throw new RecordError(`debug_params.${name}`, `expected a number above 0, got ${kindOf(number)}`);
+    if (typeof number !== 'number' || !(number > 0))
+      throw new RecordError(`debug_params.${name}`, `expected a number above 0, got ${kindOf(number)}`);
   }
 }
 
@@ -210,8 +218,18 @@ export function inputOf(record: TelemetryRecord, name: string): number | undefin
 
 /** One record as the JSON text that goes over the wire, its fields in the contract's order. */
 export function printRecord(record: TelemetryRecord): string {
-  const { node_exporter, epoch_timestamp, experiment_id, interfaces, flag_debug_params, debug_params, metrics, input_ml_metrics, output_ml_metrics, ...further } =
-    record;
+  const {
+    node_exporter,
+    epoch_timestamp,
+    experiment_id,
+    interfaces,
+    flag_debug_params,
+    debug_params,
+    metrics,
+    input_ml_metrics,
+    output_ml_metrics,
+    ...further
+  } = record;
   return JSON.stringify({
     node_exporter,
     epoch_timestamp,

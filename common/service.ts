@@ -32,7 +32,11 @@ export function runCommand(spec: ServiceSpec): Command {
   return {
     name: 'run',
     summary: spec.summary,
-    options: { ...CONFIG_OPTIONS, ...spec.options },
+    options: {
+      ...CONFIG_OPTIONS,
+      'with-stdin': { type: 'boolean', help: 'end when standard input closes: with the program that started this one, however that ends' },
+      ...spec.options,
+    },
     run: (args) => run(spec, args),
   };
 }
@@ -47,13 +51,15 @@ async function run(spec: ServiceSpec, args: Args): Promise<number> {
   }
   if (args.values.check === true) {
     for (const warning of loaded.warnings) process.stderr.write(`${spec.program}: warning: ${warning}\n`);
-    process.stdout.write(`${loaded.file ?? 'the default configuration'} is valid: ${loaded.routers.length} router${loaded.routers.length === 1 ? '' : 's'}\n`);
+    process.stdout.write(
+      `${loaded.file ?? 'the default configuration'} is valid: ${loaded.routers.length} router${loaded.routers.length === 1 ? '' : 's'}\n`,
+    );
     return EXIT.ok;
   }
   const log = await openLogger(spec.program, loaded.config.log);
   for (const warning of loaded.warnings) log.warn(warning);
   const service = await spec.start(loaded, log, args);
-  const stopped = stopSignal(log);
+  const stopped = stopSignal(log, args.values['with-stdin'] === true);
   let reloading = Promise.resolve();
   const reload = (why: string) => {
     reloading = reloading.then(async () => {
@@ -86,7 +92,7 @@ async function run(spec: ServiceSpec, args: Args): Promise<number> {
   return EXIT.ok;
 }
 
-function stopSignal(log: Logger): Promise<string> {
+function stopSignal(log: Logger, withStdin: boolean): Promise<string> {
   return new Promise((resolve) => {
     let asked = 0;
     const stop = (signal: string) => {
@@ -101,6 +107,11 @@ function stopSignal(log: Logger): Promise<string> {
     };
     process.on('SIGTERM', () => stop('SIGTERM'));
     process.on('SIGINT', () => stop('SIGINT'));
+    if (withStdin) {
+      process.stdin.on('close', () => stop('standard input closed')).resume();
+      // Watching it must not keep a stopped program alive.
+      if ('unref' in process.stdin && typeof process.stdin.unref === 'function') process.stdin.unref();
+    }
   });
 }
 

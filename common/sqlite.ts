@@ -20,9 +20,13 @@ export function openDb(file: string, durability: 'full' | 'normal' = 'full'): Db
     db.pragma('wal_autocheckpoint = 1000');
     return db;
   } catch (error) {
-    throw new NdtError('CANNOT_CREATE', `cannot open the database ${file} (${messageOf(error)}): check that the file is ndt’s and that this user may write to it`, {
-      cause: error,
-    });
+    throw new NdtError(
+      'CANNOT_CREATE',
+      `cannot open the database ${file} (${messageOf(error)}): check that the file is ndt’s and that this user may write to it`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 
@@ -44,15 +48,21 @@ export function ensureDir(dir: string): void {
  * @throws NdtError UNAVAILABLE when another process has it
  */
 export function lockDir(dir: string, name: string): () => void {
-  const db = openDb(`${dir}/${name}.lock`);
+  ensureDir(dir);
+  const db = new Database(`${dir}/${name}.lock`, { timeout: 0 });
   try {
-    db.pragma('busy_timeout = 0');
-    db.pragma('journal_mode = DELETE');
     db.exec('BEGIN EXCLUSIVE');
   } catch (error) {
     db.close();
-    if (codeOf(error) !== 'SQLITE_BUSY') throw error;
-    throw new NdtError('UNAVAILABLE', `another ndt ${name} is running on ${dir}: stop it, or give this one a data folder of its own (data_dir, NDT_DATA_DIR)`);
+    if (codeOf(error) !== 'SQLITE_BUSY') {
+      throw new NdtError('CANNOT_CREATE', `cannot lock ${dir}/${name}.lock (${messageOf(error)}): check that this user may write to it`, {
+        cause: error,
+      });
+    }
+    throw new NdtError(
+      'UNAVAILABLE',
+      `another ndt ${name} is running on ${dir}: stop it, or give this one a data folder of its own (data_dir, NDT_DATA_DIR)`,
+    );
   }
   return () => db.close();
 }

@@ -18,7 +18,9 @@ export function topicFor(template: string, router: string): string {
 export function topicsOf(...templates: string[]): TopicSet {
   const patterns = templates.map((template) => {
     const at = template.indexOf(PLACE);
-    return at < 0 ? { before: template, after: '', exact: true } : { before: template.slice(0, at), after: template.slice(at + PLACE.length), exact: false };
+    return at < 0
+      ? { before: template, after: '', exact: true }
+      : { before: template.slice(0, at), after: template.slice(at + PLACE.length), exact: false };
   });
   return {
     label: templates.join(', '),

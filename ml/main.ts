@@ -1,7 +1,7 @@
 #!/usr/bin/env node
+import { EmbeddedBus } from '../common/bus-embedded.ts';
 /** ndt-ml: power estimates for processed records. */
 import { type Args, CONFIG_OPTIONS, main, textOption, VERSION } from '../common/cli.ts';
-import { EmbeddedBus } from '../common/bus-embedded.ts';
 import { type Loaded, loadConfig, pathOf } from '../common/config.ts';
 import { EXIT } from '../common/errors.ts';
 import { closeServer, EXPOSITION_TYPE, json, listenHttp, text } from '../common/http.ts';
@@ -94,5 +94,9 @@ await main({
       run: infer,
     },
   ],
-  examples: ['ndt-ml infer < processed.ndjson > inferred.ndjson', 'ndt-ml run --config /etc/ndt/ndt.json', 'ndt-ml run --input TP_r1 --output ML_r1 --config /etc/ndt/ndt.json'],
+  examples: [
+    'ndt-ml infer < processed.ndjson > inferred.ndjson',
+    'ndt-ml run --config /etc/ndt/ndt.json',
+    'ndt-ml run --input TP_r1 --output ML_r1 --config /etc/ndt/ndt.json',
+  ],
 });

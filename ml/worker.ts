@@ -4,7 +4,17 @@ import type { Delivered, Message, Outcome, Stage } from '../common/bus.ts';
 import { type Loaded, pathOf } from '../common/config.ts';
 import { NdtError } from '../common/errors.ts';
 import type { Metrics } from '../common/metrics.ts';
-import { epochMicros, epochText, inputOf, type MlOutput, parseRecord, printRecord, RecordError, routerOf, type TelemetryRecord } from '../common/record.ts';
+import {
+  epochMicros,
+  epochText,
+  inputOf,
+  type MlOutput,
+  parseRecord,
+  printRecord,
+  RecordError,
+  routerOf,
+  type TelemetryRecord,
+} from '../common/record.ts';
 import { topicFor } from '../common/topics.ts';
 import type { Inference, Model, ModelInput } from './model.ts';
 
@@ -26,7 +36,11 @@ export async function loadModels(loaded: Loaded): Promise<Map<string, Model>> {
   const models = loadFormulaModels(file);
   const known = [...models.keys()].join(', ');
   const { default_type } = loaded.config.ml;
-  if (!models.has(default_type)) throw new NdtError('CONFIG', `${loaded.place(['ml', 'default_type'])}: there is no model "${default_type}" in ${file}; there are: ${known}`);
+  if (!models.has(default_type))
+    throw new NdtError(
+      'CONFIG',
+      `${loaded.place(['ml', 'default_type'])}: there is no model "${default_type}" in ${file}; there are: ${known}`,
+    );
   loaded.config.routers.forEach((entry, i) => {
     for (const [name, { router_type }] of Object.entries(entry)) {
       if (router_type === undefined || models.has(router_type)) continue;
@@ -77,12 +91,20 @@ export class Inferrer {
   }
 }
 
-function withOutputs(record: TelemetryRecord, { power, byOccupation, byPacketLength }: Inference, now: string): TelemetryRecord | NoInference {
+function withOutputs(
+  record: TelemetryRecord,
+  { power, byOccupation, byPacketLength }: Inference,
+  now: string,
+): TelemetryRecord | NoInference {
   if (!Number.isFinite(power) || !Number.isFinite(byOccupation) || !Number.isFinite(byPacketLength)) return 'not_finite';
   const outputs: MlOutput[] = [
     { name: 'node_network_power_consumption_wats', type: 'power_consumption_wats', value: [power] },
     { name: 'node_network_power_consumption_variation_rate_occupation', type: 'power_consumption_variation_rate', value: [byOccupation] },
-    { name: 'node_network_power_consumption_variation_rate_packet_length', type: 'power_consumption_variation_rate', value: byPacketLength },
+    {
+      name: 'node_network_power_consumption_variation_rate_packet_length',
+      type: 'power_consumption_variation_rate',
+      value: byPacketLength,
+    },
   ];
   return {
     ...record,
@@ -106,7 +128,10 @@ export class MlStage implements Stage {
     this.counted = {
       inferred: metrics.counter('ndt_inferred_total', 'Records inferred'),
       failed: metrics.counter('ndt_inference_failures_total', 'Processed records that gave no inference, by reason'),
-      latency: metrics.histogram('ndt_inference_latency_seconds', 'Time from reading the counters to the inference (event time, so replayed records are late)'),
+      latency: metrics.histogram(
+        'ndt_inference_latency_seconds',
+        'Time from reading the counters to the inference (event time, so replayed records are late)',
+      ),
     };
   }
 

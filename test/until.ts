@@ -2,7 +2,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Resolves with the condition's first value that is not false or undefined; rejects, naming what it waited for, when it takes too long. */
-export async function until<T>(condition: () => T | Promise<T>, what: string, timeoutMs = 20_000): Promise<Exclude<T, false | undefined | null>> {
+export async function until<T>(
+  condition: () => T | Promise<T>,
+  what: string,
+  timeoutMs = 20_000,
+): Promise<Exclude<T, false | undefined | null>> {
   const end = performance.now() + timeoutMs;
   for (;;) {
     const value = await condition();

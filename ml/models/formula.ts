@@ -3,15 +3,42 @@
  * file. They are parsed into a tree and compiled to closures, never evaluated as code; derivatives that are not given are worked out
  * symbolically.
  */
-import { all, create, type MathNode, type MathJsInstance } from 'mathjs/number';
+import { all, create, type MathJsInstance, type MathNode } from 'mathjs/number';
 import { readJson } from '../../common/config.ts';
 import { messageOf, NdtError } from '../../common/errors.ts';
 import type { Inference, Model, ModelInput } from '../model.ts';
 
 const VARIABLES = new Set(['x', 'y']);
 const CONSTANTS = new Set(['pi', 'e']);
-const FUNCTIONS = new Set(['abs', 'cbrt', 'ceil', 'cos', 'exp', 'floor', 'log', 'log10', 'log2', 'max', 'min', 'pow', 'round', 'sign', 'sin', 'sqrt', 'tan', 'tanh']);
-const NODES = new Set(['ConstantNode', 'SymbolNode', 'OperatorNode', 'ParenthesisNode', 'FunctionNode', 'ConditionalNode', 'RelationalNode']);
+const FUNCTIONS = new Set([
+  'abs',
+  'cbrt',
+  'ceil',
+  'cos',
+  'exp',
+  'floor',
+  'log',
+  'log10',
+  'log2',
+  'max',
+  'min',
+  'pow',
+  'round',
+  'sign',
+  'sin',
+  'sqrt',
+  'tan',
+  'tanh',
+]);
+const NODES = new Set([
+  'ConstantNode',
+  'SymbolNode',
+  'OperatorNode',
+  'ParenthesisNode',
+  'FunctionNode',
+  'ConditionalNode',
+  'RelationalNode',
+]);
 const FIELDS = ['description', 'version', 'power', 'by_occupation', 'by_packet_length'];
 
 type Formula = (scope: { x: number; y: number }) => number;
@@ -49,10 +76,12 @@ export function loadFormulaModels(file: string): Map<string, Model> {
   const { value, lineOf } = readJson(file);
   const math = create(all ?? {});
   const models = new Map<string, Model>();
-  if (!isObject(value) || Object.keys(value).length === 0) throw new NdtError('CONFIG', `${file}: expected an object from router type to its model, with at least one`);
+  if (!isObject(value) || Object.keys(value).length === 0)
+    throw new NdtError('CONFIG', `${file}: expected an object from router type to its model, with at least one`);
   for (const [type, model] of Object.entries(value)) {
     if (type === '$schema') continue;
-    const place = (field?: string) => `${file}${lineOf(field === undefined ? [type] : [type, field])}: ${type}${field === undefined ? '' : `.${field}`}`;
+    const place = (field?: string) =>
+      `${file}${lineOf(field === undefined ? [type] : [type, field])}: ${type}${field === undefined ? '' : `.${field}`}`;
     if (!isObject(model)) throw new NdtError('CONFIG', `${place()}: expected an object with the formula "power"`);
     for (const [field, text] of Object.entries(model)) {
       if (!FIELDS.includes(field)) throw new NdtError('CONFIG', `${place(field)}: there is no such field; there are: ${FIELDS.join(', ')}`);
@@ -83,13 +112,20 @@ function parseFormula(math: MathJsInstance, text: string, place: string): MathNo
     throw new NdtError('CONFIG', `${place}: "${text}" is no formula: ${messageOf(error)}`);
   }
   tree.traverse((node, path) => {
-    if (!NODES.has(node.type)) throw new NdtError('CONFIG', `${place}: "${text}": ${node.type.replace(/Node$/, '').toLowerCase()} is not allowed in a formula`);
+    if (!NODES.has(node.type))
+      throw new NdtError('CONFIG', `${place}: "${text}": ${node.type.replace(/Node$/, '').toLowerCase()} is not allowed in a formula`);
     const name = 'name' in node && typeof node.name === 'string' ? node.name : '';
     if (node.type === 'FunctionNode' && !FUNCTIONS.has(name)) {
-      throw new NdtError('CONFIG', `${place}: "${text}": there is no function "${node.toString().split('(')[0]}"; there are: ${[...FUNCTIONS].join(', ')}`);
+      throw new NdtError(
+        'CONFIG',
+        `${place}: "${text}": there is no function "${node.toString().split('(')[0]}"; there are: ${[...FUNCTIONS].join(', ')}`,
+      );
     }
     if (node.type === 'SymbolNode' && path !== 'fn' && !VARIABLES.has(name) && !CONSTANTS.has(name)) {
-      throw new NdtError('CONFIG', `${place}: "${text}": unknown variable "${name}"; known are x (occupation, a fraction) and y (average packet length, bytes)`);
+      throw new NdtError(
+        'CONFIG',
+        `${place}: "${text}": unknown variable "${name}"; known are x (occupation, a fraction) and y (average packet length, bytes)`,
+      );
     }
   });
   return tree;
@@ -99,7 +135,10 @@ function derive(math: MathJsInstance, tree: MathNode, variable: string, place: s
   try {
     return math.derivative(tree, variable);
   } catch (error) {
-    throw new NdtError('CONFIG', `${place}: its derivative by ${variable} cannot be worked out (${messageOf(error)}): give it as "${field}"`);
+    throw new NdtError(
+      'CONFIG',
+      `${place}: its derivative by ${variable} cannot be worked out (${messageOf(error)}): give it as "${field}"`,
+    );
   }
 }
 

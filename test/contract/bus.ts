@@ -21,12 +21,22 @@ export function busContract(name: string, setUp: () => Promise<{ under: BusUnder
     let prefix: string;
     const stops: Array<() => Promise<void>> = [];
 
-    const message = (topic: string, key: string | null, text: string, headers = {}): Message => ({ topic: `${prefix}.${topic}`, key, headers, value: Buffer.from(text) });
+    const message = (topic: string, key: string | null, text: string, headers = {}): Message => ({
+      topic: `${prefix}.${topic}`,
+      key,
+      headers,
+      value: Buffer.from(text),
+    });
     const texts = (messages: Delivered[]) => messages.map((m) => m.value.toString());
     const wait = (condition: () => boolean, what: string) => until(condition, what, under.patienceMs);
 
     /** Runs a consumer until stopped; collects what it was given and committed. */
-    function consumer(on: Bus, group: string, topics: string[], handle: (batch: Delivered[]) => Outcome | undefined | Promise<Outcome | undefined> = () => undefined) {
+    function consumer(
+      on: Bus,
+      group: string,
+      topics: string[],
+      handle: (batch: Delivered[]) => Outcome | undefined | Promise<Outcome | undefined> = () => undefined,
+    ) {
       const got: Delivered[] = [];
       let restored = new Map<string, Buffer>();
       const stop = new AbortController();
