@@ -1,0 +1,268 @@
+/** The agent put together: sources to outbox, outbox to uplink, and an HTTP listener that tells how it goes. */
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Server } from 'node:http';
+import { VERSION } from '../common/cli.ts';
+import { agentIdOf, type Loaded, pathOf, type Router } from '../common/config.ts';
+import { messageOf, NdtError } from '../common/errors.ts';
+import { closeServer, EXPOSITION_TYPE, json, listenHttp, type Reply, text } from '../common/http.ts';
+import { Fault, type Logger } from '../common/logger.ts';
+import type { Baseline } from '../common/rates.ts';
+import type { Service } from '../common/service.ts';
+import { lockDir } from '../common/sqlite.ts';
+import { collectRouter } from './collector.ts';
+import { drain } from './drain.ts';
+import { enrich } from './enrich.ts';
+import { type AgentMetrics, agentMetrics } from './metrics.ts';
+import { type NewRecord, Outbox } from './outbox.ts';
+import { pollRouter } from './poller.ts';
+import { type Clock, type CounterSample, type Source, SourceError, systemClock } from './source.ts';
+import { createSource } from './sources.ts';
+import type { Uplink } from './uplink.ts';
+
+/** What a configuration sets up and a reload takes down again. */
+interface Running {
+  loaded: Loaded;
+  sources: Map<string, Source>;
+  uplink: Uplink;
+  /** Ends the polling, each poll under way first; then the sending. */
+  stop(kill: boolean): Promise<void>;
+}
+
+interface Waiting {
+  record: NewRecord | undefined;
+  resolve: () => void;
+  reject: (error: unknown) => void;
+}
+
+export class Agent implements Service {
+  readonly outbox: Outbox;
+  url = '';
+  private readonly id: string;
+  private readonly boot = randomUUID();
+  private readonly kernelBoot = kernelBootId();
+  private readonly log: Logger;
+  private readonly clock: Clock;
+  private readonly metrics: AgentMetrics;
+  private readonly baselines: Map<string, Baseline>;
+  private readonly changedBaselines = new Map<string, Baseline>();
+  private readonly faults = new Map<string, Fault>();
+  private readonly polled = new Set<string>();
+  private readonly unlock: () => void;
+  private waiting: Waiting[] = [];
+  private running: Running | undefined;
+  private server: Server | undefined;
+
+  private constructor(loaded: Loaded, log: Logger, clock: Clock) {
+    const { config } = loaded;
+    this.log = log;
+    this.clock = clock;
+    this.id = agentIdOf(config);
+    const dir = `${pathOf(loaded, config.data_dir)}/agent`;
+    this.unlock = lockDir(dir, 'agent');
+    this.outbox = new Outbox({ file: `${dir}/outbox.db`, agentId: this.id, boot: this.boot, ...bounds(loaded) });
+    this.metrics = agentMetrics(VERSION, this.outbox);
+    this.baselines = this.outbox.baselines();
+  }
+
+  static async start(loaded: Loaded, log: Logger, clock: Clock = systemClock): Promise<Agent> {
+    const agent = new Agent(loaded, log, clock);
+    try {
+      agent.running = await agent.run(loaded);
+      const { url, server } = await listenHttp(loaded, loaded.config.agent.http, 'agent.http', (path) => agent.answer(path));
+      agent.server = server;
+      agent.url = url;
+    } catch (error) {
+      await agent.stop();
+      throw error;
+    }
+    const { pending, last } = agent.outbox.ledger();
+    log.info(
+      { url: agent.url, agent: agent.id, routers: loaded.routers.map((r) => r.name), pending, last_seq: last },
+      `agent ${agent.id} runs`,
+    );
+    return agent;
+  }
+
+  async reload(loaded: Loaded): Promise<void> {
+    const old = this.running;
+    if (old === undefined) return;
+    refuseChange(old.loaded, loaded);
+    // The new side is made before the old one ends: when that fails, the old one has not been touched.
+    const sources = await makeSources(loaded);
+    await old.stop(false);
+    this.outbox.configure(bounds(loaded));
+    this.running = await this.run(loaded, sources);
+  }
+
+  async stop(): Promise<void> {
+    await this.running?.stop(true);
+    if (this.server !== undefined) await closeServer(this.server);
+    this.outbox.close();
+    this.unlock();
+  }
+
+  private async run(loaded: Loaded, made?: Map<string, Source>): Promise<Running> {
+    const sources = made ?? (await makeSources(loaded));
+    const uplink = await makeUplink(loaded, this.id, this.boot, this.log);
+    const polling = new AbortController();
+    const kill = new AbortController();
+    const sending = new AbortController();
+    const polls = loaded.routers.map((router) => {
+      const source = sources.get(router.name);
+      if (source === undefined) throw new Error(`router ${router.name} has no source`);
+      return pollRouter(router, source, (sample) => this.take(sample, loaded), this.pollEvents, this.clock, polling.signal, kill.signal);
+    });
+    const draining = drain(
+      {
+        outbox: this.outbox,
+        uplink,
+        batch: loaded.config.mqtt.batch_records,
+        agentId: this.id,
+        boot: this.boot,
+        log: this.log,
+        events: this.sendEvents,
+      },
+      sending.signal,
+    );
+    return {
+      loaded,
+      sources,
+      uplink,
+      stop: async (now) => {
+        polling.abort();
+        if (now) kill.abort();
+        await Promise.all(polls);
+        sending.abort();
+        await draining;
+        await uplink.close();
+        for (const source of sources.values()) source.close();
+      },
+    };
+  }
+
+  /** Takes a sample in; what comes in one turn of the event loop is one commit. */
+  private take(sample: CounterSample, loaded: Loaded): Promise<void> {
+    const { name } = sample.router;
+    const { record, noRate, wraps, baseline } = enrich(
+      sample,
+      this.baselines.get(name),
+      loaded.config,
+      this.clock.nowMicros(),
+      this.kernelBoot,
+    );
+    if (noRate !== undefined) this.metrics.noRate.inc({ router: name, reason: noRate });
+    if (wraps > 0) this.metrics.wraps.inc({ router: name }, wraps);
+    if (baseline !== undefined) {
+      this.baselines.set(name, baseline);
+      this.changedBaselines.set(name, baseline);
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.waiting.push({ record, resolve, reject });
+    if (this.waiting.length === 1) setImmediate(() => this.flush());
+    return promise;
+  }
+
+  private flush(): void {
+    const waiting = this.waiting;
+    this.waiting = [];
+    try {
+      this.outbox.append(
+        waiting.flatMap(({ record }) => (record === undefined ? [] : [record])),
+        this.changedBaselines,
+      );
+      this.changedBaselines.clear();
+      for (const { resolve } of waiting) resolve();
+    } catch (error) {
+      for (const { reject } of waiting) reject(error);
+    }
+  }
+
+  private readonly pollEvents = {
+    ok: (router: Router, seconds: number) => {
+      this.metrics.polls.inc({ router: router.name, result: 'ok' });
+      this.metrics.pollSeconds.observe(seconds, { router: router.name });
+      this.polled.add(router.name);
+      this.faults.get(router.name)?.clear();
+    },
+    failed: (router: Router, error: unknown) => {
+      this.metrics.polls.inc({ router: router.name, result: error instanceof SourceError ? error.reason : 'error' });
+      let fault = this.faults.get(router.name);
+      if (fault === undefined) {
+        fault = new Fault(this.log, 'poll');
+        this.faults.set(router.name, fault);
+      }
+      fault.raise(messageOf(error));
+    },
+    skipped: (router: Router, ticks: number) => this.metrics.skipped.inc({ router: router.name }, ticks),
+  };
+
+  private readonly sendEvents = {
+    sent: (_records: number, seconds: number) => this.metrics.sendSeconds.observe(seconds),
+    failed: (reason: string) => this.metrics.sendErrors.inc({ reason }),
+  };
+
+  private async answer(path: string): Promise<Reply | undefined> {
+    const running = this.running;
+    if (path === '/healthz') return text(200, 'ok\n');
+    if (path === '/readyz') {
+      const ready = this.polled.size > 0;
+      const faults = [...this.faults].filter(([, fault]) => fault.active).map(([name]) => name);
+      return json(ready ? 200 : 503, {
+        ready,
+        reasons: ready ? [] : ['no router has been read yet'],
+        routers_failing: faults,
+        uplink_connected: running?.uplink.connected ?? false,
+        pending: this.outbox.ledger().pending,
+      });
+    }
+    if (path === '/metrics') {
+      this.metrics.connected.set(running?.uplink.connected === true ? 1 : 0);
+      return { status: 200, type: EXPOSITION_TYPE, body: this.metrics.all.print() };
+    }
+    if (running === undefined || !path.startsWith('/metrics/')) return undefined;
+    return await collectRouter(path, running.loaded, running.sources, this.clock);
+  }
+}
+
+function bounds({ config }: Loaded) {
+  return { maxBytes: config.agent.buffer.max_bytes, maxAgeMs: config.agent.buffer.max_age * 1000, noticeTopic: config.topics.notices };
+}
+
+async function makeSources(loaded: Loaded): Promise<Map<string, Source>> {
+  const sources = new Map<string, Source>();
+  for (const router of loaded.routers) sources.set(router.name, createSource(router, loaded));
+  return sources;
+}
+
+/** Loads only the client of the uplink in use. */
+async function makeUplink(loaded: Loaded, agentId: string, boot: string, log: Logger): Promise<Uplink> {
+  if (loaded.config.agent.uplink === 'kafka') {
+    const { createKafkaUplink } = await import('./uplinks/kafka.ts');
+    return createKafkaUplink({ loaded, agentId, log });
+  }
+  const { createMqttUplink } = await import('./uplinks/mqtt.ts');
+  return createMqttUplink({ loaded, agentId, boot });
+}
+
+/** What stays as it is for the life of the process. */
+function refuseChange(old: Loaded, next: Loaded): void {
+  const fixed: Array<[string, (loaded: Loaded) => unknown]> = [
+    ['data_dir', (l) => pathOf(l, l.config.data_dir)],
+    ['agent.id', (l) => agentIdOf(l.config)],
+    ['agent.http', (l) => l.config.agent.http],
+  ];
+  for (const [option, get] of fixed) {
+    if (JSON.stringify(get(old)) !== JSON.stringify(get(next)))
+      throw new NdtError('CONFIG', `${option} cannot change while the agent runs: restart it for that`);
+  }
+}
+
+/** Identity of this boot of the kernel: what the monotonic clock counts from. */
+function kernelBootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return 'unknown';
+  }
+}

@@ -1,0 +1,86 @@
+#!/usr/bin/env node
+/** ndt-agent: reads routers' counters, works the rates out and ships every record. */
+import './memory.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Args, CONFIG_OPTIONS, main, textOption } from '../common/cli.ts';
+import { loadConfig } from '../common/config.ts';
+import { EXIT, messageOf, NdtError } from '../common/errors.ts';
+import { printRecord } from '../common/record.ts';
+import { runCommand } from '../common/service.ts';
+import { Agent } from './agent.ts';
+import { collectUrl } from './collector.ts';
+import { enrich, rawRecord } from './enrich.ts';
+import { systemClock } from './source.ts';
+import { createSource } from './sources.ts';
+
+/** One round over all routers, raw records or (with --processed, after one interval) processed ones, a line each. */
+async function once(args: Args): Promise<number> {
+  const loaded = loadConfig(textOption(args, 'config'));
+  if (loaded.routers.length === 0)
+    throw new NdtError('CONFIG', `${loaded.file ?? 'the configuration'} names no routers: add some to "routers"`);
+  const results = await Promise.allSettled(
+    loaded.routers.map(async (router) => {
+      const source = createSource(router, loaded);
+      try {
+        const signal = new AbortController().signal;
+        const first = await source.poll(signal);
+        if (args.values.processed !== true) return printRecord(rawRecord(first, loaded.config, systemClock.nowMicros()));
+        const { baseline } = enrich(first, undefined, loaded.config, systemClock.nowMicros(), '');
+        await sleep(router.pollingIntervalS * 1000);
+        const { record, noRate } = enrich(await source.poll(signal), baseline, loaded.config, systemClock.nowMicros(), '');
+        if (record === undefined) throw new Error(`router ${router.name}: no rate (${noRate})`);
+        return record.body;
+      } finally {
+        source.close();
+      }
+    }),
+  );
+  let code: number = EXIT.ok;
+  for (const result of results) {
+    if (result.status === 'fulfilled') process.stdout.write(`${result.value}\n`);
+    else {
+      process.stderr.write(`ndt-agent: ${messageOf(result.reason)}\n`);
+      code = EXIT.unavailable;
+    }
+  }
+  return code;
+}
+
+async function collect(args: Args): Promise<number> {
+  const [url, ...more] = args.positionals;
+  if (url === undefined || more.length > 0) throw new NdtError('USAGE', 'collect: expected one URL, such as http://r1:9100/metrics');
+  process.stdout.write(`${await collectUrl(url)}\n`);
+  return EXIT.ok;
+}
+
+await main({
+  name: 'ndt-agent',
+  summary: 'reads routers’ interface counters, works the rates out and ships every record',
+  commands: [
+    runCommand({
+      program: 'ndt-agent',
+      summary: 'watch the routers of the configuration until stopped',
+      start: (loaded, log) => {
+        if (loaded.routers.length === 0)
+          throw new NdtError('CONFIG', `${loaded.file ?? 'the configuration'} names no routers: add some to "routers"`);
+        return Agent.start(loaded, log);
+      },
+    }),
+    {
+      name: 'once',
+      summary: 'print the records of one round and end',
+      options: {
+        config: CONFIG_OPTIONS.config,
+        processed: { type: 'boolean', help: 'wait one polling interval and print processed records instead of raw ones' },
+      },
+      run: once,
+    },
+    { name: 'collect', summary: 'print all metrics of one exporter as the collector’s JSON', operands: 'URL', run: collect },
+  ],
+  examples: [
+    'ndt-agent run --config /etc/ndt/ndt.json',
+    'ndt-agent run --check --config /etc/ndt/ndt.json',
+    'ndt-agent once --config /etc/ndt/ndt.json',
+    'ndt-agent collect http://127.0.0.1:9100/metrics',
+  ],
+});
