@@ -1,0 +1,112 @@
+/** A program of ndt as a child process: started, waited for until it answers, stopped; its log in a file. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createWriteStream, renameSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { NdtError } from '../../common/errors.ts';
+
+const READY_MS = 30_000;
+const STOP_MS = 8000;
+const LOG_BYTES = 10 * 1024 * 1024;
+
+/** The agent runs as it would on a router: small. V8 takes these only on the command line; the released binary has them inside. */
+const NODE_FLAGS: { [program: string]: string[] } = { agent: ['--max-semi-space-size=1', '--v8-pool-size=0'] };
+
+export class Child {
+  readonly name: string;
+  /** Resolves when the process has ended, for whatever reason. */
+  readonly ended: Promise<void>;
+  private readonly process: ChildProcess;
+  private readonly logFile: string;
+  private running = true;
+  /** The last of what it wrote on standard error. */
+  private tail = '';
+
+  constructor(name: string, program: string, config: string, env: NodeJS.ProcessEnv, dir: string) {
+    this.name = name;
+    this.logFile = `${dir}/${name}.log`;
+    rotate(this.logFile);
+    const log = createWriteStream(this.logFile, { flags: 'a' });
+    // A process group of its own: Ctrl-C reaches us alone, and we stop it in the right order. Its standard input closes with us,
+    // however we end, and it ends with that.
+    this.process = spawn(process.execPath, [...(NODE_FLAGS[name] ?? []), program, 'run', '--with-stdin', '--config', config], {
+      env,
+      detached: true,
+      stdio: ['pipe', 'ignore', 'pipe'],
+    });
+    this.process.stderr?.on('data', (chunk: Buffer) => {
+      log.write(chunk);
+      this.tail = (this.tail + chunk.toString()).slice(-4000);
+    });
+    this.ended = new Promise((resolve) => {
+      const end = () => {
+        this.running = false;
+        log.end();
+        resolve();
+      };
+      this.process.once('close', end);
+      this.process.once('error', end);
+    });
+  }
+
+  get pid(): number {
+    return this.process.pid ?? 0;
+  }
+
+  /** Waits until it answers. @throws NdtError with what it said when it ended instead */
+  async ready(url: string): Promise<void> {
+    const end = performance.now() + READY_MS;
+    while (this.running && performance.now() < end) {
+      try {
+        if ((await fetch(url)).ok) return;
+      } catch {
+        // Not listening yet.
+      }
+      await sleep(20);
+    }
+    if (this.running)
+      throw new NdtError(
+        'UNAVAILABLE',
+        `the ${this.name} does not answer at ${url} after ${READY_MS / 1000} s; its log is ${this.logFile}`,
+      );
+    throw new NdtError('UNAVAILABLE', this.describeEnd());
+  }
+
+  describeEnd(): string {
+    const { exitCode, signalCode } = this.process;
+    const how = signalCode === null ? `ended with code ${exitCode}` : `was ended by ${signalCode}`;
+    return `the ${this.name} ${how}; its log is ${this.logFile}\n${this.tail.trimEnd().split('\n').slice(-5).join('\n')}`;
+  }
+
+  async stop(): Promise<void> {
+    if (!this.running) return;
+    this.process.kill('SIGTERM');
+    const late = setTimeout(() => this.process.kill('SIGKILL'), STOP_MS);
+    await this.ended;
+    clearTimeout(late);
+  }
+}
+
+function rotate(file: string): void {
+  try {
+    if (statSync(file).size > LOG_BYTES) renameSync(file, `${file}.1`);
+  } catch {
+    // No log yet.
+  }
+}
+
+/** The wanted port of loopback where it is free, any free one else. */
+export async function freePort(wanted: number): Promise<number> {
+  const attempt = (port: number) =>
+    new Promise<number | undefined>((resolve) => {
+      const server = createServer();
+      server.once('error', () => resolve(undefined));
+      server.listen(port, '127.0.0.1', () => {
+        const address = server.address();
+        server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : undefined));
+      });
+    });
+  const port = (await attempt(wanted)) ?? (await attempt(0));
+  if (port === undefined) throw new NdtError('CANNOT_CREATE', 'no port of 127.0.0.1 can be had: check the limits of this user');
+  return port;
+}
