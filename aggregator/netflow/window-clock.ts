@@ -1,0 +1,28 @@
+/**
+ * Event time of one observer (an exporter and its source id): how far its flows have come. A router whose clock is wrong moves only its
+ * own windows, and never past the time at which the collector received the flow.
+ */
+import { at } from './leaves.ts';
+import type { Flow } from './normalise.ts';
+
+const SAMPLER = at('sampler-address');
+const SAMPLER_IPV6 = at('sampler-address-ipv6');
+const SOURCE_ID = at('source-id');
+const DIRECTION = at('direction');
+/** Arrival is known in whole seconds only. */
+const ARRIVAL_GRAIN_MS = 999;
+
+export function observerOf({ values }: Flow): string {
+  return `${values[SAMPLER] ?? values[SAMPLER_IPV6] ?? ''}/${values[SOURCE_ID] ?? ''}`;
+}
+
+/** A router that meters a packet where it comes in and where it leaves exports it twice: those are never summed up or merged. */
+export function directionOf({ values }: Flow): string {
+  return String(values[DIRECTION] ?? '');
+}
+
+/** When the flow happened: its last packet, or its arrival where that is not known or lies after it [Unix ms]. */
+export function eventMs({ endMs, receivedMs }: Flow): number | undefined {
+  if (endMs === undefined) return receivedMs;
+  return receivedMs === undefined ? endMs : Math.min(endMs, receivedMs + ARRIVAL_GRAIN_MS);
+}
