@@ -24,6 +24,7 @@ const COMMANDS = {
   agent: { program: 'agent/main.ts', about: 'run an edge agent' },
   aggregator: { program: 'aggregator/main.ts', about: 'run the aggregator' },
   ml: { program: 'ml/main.ts', about: 'run an inference worker' },
+  kafka: { program: 'scripts/kafka.ts', about: 'start, stop and look at a Kafka broker on this machine' },
   bench: { program: 'bench/main.ts', about: 'run the benchmarks', development: true },
   test: { program: 'scripts/test.ts', about: 'run the tests (--faults: the fault tests)', development: true },
   check: { program: 'scripts/check.ts', about: 'check types, format, lint and generated files', development: true },

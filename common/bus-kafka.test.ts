@@ -1,0 +1,268 @@
+import kafkajs from 'kafkajs';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { busContract } from '../test/contract/bus.ts';
+import { busOn } from '../test/kafka-bus.ts';
+import { Pipeline } from '../test/kafka-pipeline.ts';
+import { hasKcat, NEEDS_KCAT, produce, readTopic } from '../test/kcat.ts';
+import {
+  canStartKafka,
+  externalKafka,
+  freePort,
+  hasKafka,
+  type Kafka,
+  NEEDS_KAFKA,
+  NEEDS_OWN_KAFKA,
+  startKafka,
+} from '../test/real/kafka.ts';
+import { until } from '../test/until.ts';
+import type { Message, Stage } from './bus.ts';
+import type { KafkaBus } from './bus-kafka.ts';
+import { topicsOf } from './topics.ts';
+
+let names = 0;
+const unique = () => {
+  names += 1;
+  return `t${process.pid}-${Date.now()}-${names}`;
+};
+const message = (topic: string, key: string | null, text: string): Message => ({
+  topic,
+  key,
+  headers: { 'ndt-seq': text.slice(0, 20) },
+  value: Buffer.from(text),
+});
+
+describe.skipIf(!hasKafka)(`the bus on Kafka${NEEDS_KAFKA}`, () => {
+  let kafka: Kafka | undefined;
+  let bootstrap = '';
+
+  beforeAll(async () => {
+    if (externalKafka === undefined) kafka = await startKafka();
+    bootstrap = kafka?.bootstrap ?? externalKafka ?? '';
+  }, 60_000);
+  afterAll(async () => {
+    await kafka?.stop();
+  });
+
+  const open = (options: Parameters<typeof busOn>[1] = {}): KafkaBus => {
+    const bus = busOn(bootstrap, options);
+    onTestFinished(() => bus.close());
+    return bus;
+  };
+  /** Consumes until the bus is closed; what it got. */
+  const collect = (bus: KafkaBus, group: string, topic: string, handle: Stage['handle'] = () => undefined) => {
+    const got: string[] = [];
+    const stage: Stage = {
+      handle: async (batch) => {
+        const outcome = await handle(batch);
+        got.push(...batch.map(({ value }) => value.toString()));
+        return outcome;
+      },
+    };
+    void bus.consume(group, topicsOf(topic), stage, new AbortController().signal);
+    return got;
+  };
+  const admin = async (work: (admin: kafkajs.Admin) => Promise<unknown>) => {
+    const client = new kafkajs.Kafka({ brokers: [bootstrap], logLevel: kafkajs.logLevel.NOTHING }).admin();
+    await client.connect();
+    await work(client).finally(() => client.disconnect());
+  };
+
+  busContract('Kafka', () => {
+    const under = { open: () => Promise.resolve(busOn(bootstrap)), unique, patienceMs: 15_000 };
+    return Promise.resolve({ under, tearDown: () => Promise.resolve() });
+  });
+
+  it.each(['gzip', 'zstd', 'none'])('writes %s so that it can be read', async (compression) => {
+    const topic = unique();
+    const bus = open({ kafka: { compression } });
+    const texts = Array.from({ length: 50 }, (_, i) => `${i}-${'x'.repeat(500)}`);
+    await bus.append(texts.map((text) => message(topic, 'k', text)));
+    const got = collect(bus, topic, topic);
+    await until(() => got.length === 50, 'the messages');
+    expect(got).toEqual(texts);
+    if (hasKcat) expect((await readTopic(bootstrap, topic)).map(({ value }) => value)).toEqual(texts);
+  });
+
+  it.skipIf(!hasKcat)(`reads what a producer knows nothing of us has written${NEEDS_KCAT}`, async () => {
+    const topic = `TD_${unique()}`;
+    const bus = open();
+    const got = collect(bus, topic, 'TD_{router}', (batch) => {
+      expect(batch.every(({ key, headers }) => key === 'r1' && Object.keys(headers).length === 0)).toBe(true);
+      return undefined;
+    });
+    await produce(bootstrap, topic, [
+      { key: 'r1', value: '{"a":1}' },
+      { key: 'r1', value: '{"a":2}' },
+    ]);
+    await until(() => got.length === 2, 'both records');
+    expect(got).toEqual(['{"a":1}', '{"a":2}']);
+  });
+
+  it('takes partitions that are added to a topic', async () => {
+    const topic = unique();
+    const bus = open();
+    await bus.append([message(topic, null, '1')]);
+    const got = collect(bus, topic, topic);
+    await until(() => got.length === 1, 'the first message');
+    await admin((client) => client.createPartitions({ topicPartitions: [{ topic, count: 3 }] }));
+    const fresh = open();
+    for (let i = 2; i <= 7; i += 1) await fresh.append([message(topic, null, String(i))]);
+    await until(() => got.length === 7, 'those of the new partitions');
+    expect(new Set(got).size).toBe(7);
+  });
+
+  it('reads a topic from its start when it was deleted and made again', async () => {
+    const topic = unique();
+    const bus = open();
+    await bus.append(Array.from({ length: 10 }, (_, i) => message(topic, 'k', `old ${i}`)));
+    const got = collect(bus, topic, topic);
+    await until(() => got.length === 10, 'the old messages');
+    await admin(async (client) => {
+      await client.deleteTopics({ topics: [topic] });
+      await until(async () => !(await client.listTopics()).includes(topic), 'the topic to be gone');
+    });
+    await bus.append([message(topic, 'k', 'new 0'), message(topic, 'k', 'new 1')]);
+    await until(() => got.length === 12, 'the new messages');
+    expect(got.slice(10)).toEqual(['new 0', 'new 1']);
+  });
+
+  it('refuses an append that is too large, and makes a dead letter of an outcome that is', async () => {
+    const topic = unique();
+    const faults: string[] = [];
+    const bus = open({ kafka: { compression: 'none' }, onFault: (fault) => faults.push(fault) });
+    const large = 'y'.repeat(1_200_000);
+    const [bad, good] = await Promise.allSettled([bus.append([message(topic, 'k', large)]), bus.append([message(topic, 'k', 'small')])]);
+    expect(good.status).toBe('fulfilled');
+    expect(bad).toMatchObject({
+      status: 'rejected',
+      reason: {
+        code: 'DATA',
+        message: expect.stringMatching(/refuses a record of 1200000 bytes \(MESSAGE_TOO_LARGE\): raise max\.message\.bytes/),
+      },
+    });
+    const got = collect(bus, `${topic}-a`, topic, () => ({
+      append: [message(`${topic}-out`, 'k', 'before'), message(`${topic}-out`, 'k', large), message(`${topic}-out`, 'k', 'after')],
+    }));
+    const out = collect(bus, `${topic}-b`, `${topic}-out`);
+    const reasons: unknown[] = [];
+    const dead = collect(bus, `${topic}-c`, 'ndt.dead-letters', (batch) => {
+      for (const { headers } of batch) reasons.push([headers['ndt-reason'], headers['ndt-origin']]);
+      return undefined;
+    });
+    await until(() => out.length === 2 && dead.length === 1, `the outcome; faults: ${faults.join(' | ')}`);
+    expect(got).toEqual(['small']);
+    expect(out).toEqual(['before', 'after']);
+    expect(reasons).toEqual([['MESSAGE_TOO_LARGE', `${topic}-out`]]);
+    expect(faults.some((fault) => /refuses a record of 1200000 bytes.*dead letters/.test(fault))).toBe(true);
+  });
+
+  it('says that a topic is missing where it must not make it, and goes on when it is there', async () => {
+    const topic = unique();
+    const faults: string[] = [];
+    const bus = open({
+      kafka: { topics: { create: false, partitions: 2, replication: -1, retention_ms: 0 } },
+      onFault: (fault) => faults.push(fault),
+    });
+    const appended = bus.append([message(topic, 'k', '1')]);
+    await until(() => faults.length > 0, 'the fault');
+    expect(faults[0]).toBe(
+      `the topic ${topic} is missing and kafka.topics.create is false: kafka-topics.sh --create --topic ${topic} --partitions 2`,
+    );
+    await admin((client) => client.createTopics({ topics: [{ topic, numPartitions: 2, replicationFactor: 1 }] }));
+    await appended;
+  });
+
+  it('makes topics as configured', async () => {
+    const topic = unique();
+    await open({ kafka: { topics: { create: true, partitions: 3, replication: 1, retention_ms: 3_600_000 } } }).append([
+      message(topic, 'k', '1'),
+    ]);
+    await admin(async (client) => {
+      const { topics } = await client.fetchTopicMetadata({ topics: [topic] });
+      expect(topics[0]?.partitions).toHaveLength(3);
+      const { resources } = await client.describeConfigs({
+        includeSynonyms: false,
+        resources: [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configNames: ['retention.ms'] }],
+      });
+      expect(resources[0]?.configEntries[0]?.configValue).toBe('3600000');
+    });
+  });
+
+  it('tells how far a group is behind', async () => {
+    const topic = unique();
+    const bus = open({ batch: 10 });
+    await bus.append(Array.from({ length: 100 }, (_, i) => message(topic, 'k', String(i))));
+    let release = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const got = collect(bus, topic, topic, async () => {
+      await held;
+      return undefined;
+    });
+    await until(() => bus.stats().groups[0]?.lag.get(topic) === 90, 'the lag of what is not in hand');
+    release();
+    await until(() => got.length === 100 && bus.stats().groups[0]?.lag.get(topic) === 0, 'no lag');
+    expect(bus.stats()).toMatchObject({ connected: true, appended: 100, groups: [{ group: topic, messages: 100 }] });
+  });
+});
+
+describe.skipIf(!canStartKafka)(`the bus on a broker that goes away${NEEDS_OWN_KAFKA}`, () => {
+  it.skipIf(!hasKcat)(
+    `loses nothing and doubles nothing over two kill -9${NEEDS_KCAT}`,
+    async () => {
+      const kafka = await startKafka();
+      const pipeline = new Pipeline(kafka.bootstrap, 'short');
+      try {
+        pipeline.work();
+        pipeline.work();
+        pipeline.send(3000);
+        for (const at of [500, 1500]) {
+          await until(() => pipeline.sent >= at, `${at} records`);
+          await kafka.kill9();
+          await kafka.restart();
+        }
+        await pipeline.expectExactlyOnce(3000);
+        expect(pipeline.faults.every((fault) => !/defect|TypeError|undefined/.test(fault))).toBe(true);
+      } finally {
+        await pipeline.close();
+        await kafka.stop();
+      }
+    },
+    90_000,
+  );
+
+  it('waits with an append, says once what is wrong, and stops within 5 s', async () => {
+    const port = await freePort();
+    const faults: string[] = [];
+    const bus = busOn(`127.0.0.1:${port}`, { kafka: { timeout: 2 }, onFault: (fault) => faults.push(fault) });
+    const appended = bus.append([message('late', 'k', '1')]);
+    const got: string[] = [];
+    const consumed = bus.consume(
+      'late',
+      topicsOf('late'),
+      { handle: (batch) => void got.push(...batch.map(({ value }) => value.toString())) },
+      new AbortController().signal,
+    );
+    await until(() => bus.stats().faults >= 4, 'several attempts');
+    expect(faults.sort()).toEqual([
+      `ndt.late: nothing listens at 127.0.0.1:${port}: start the broker there, or set kafka.brokers to where it is`,
+      `nothing listens at 127.0.0.1:${port}: start the broker there, or set kafka.brokers to where it is`,
+    ]);
+    await expect(bus.probe()).rejects.toThrow(/nothing listens/);
+    const kafka = await startKafka({ port });
+    try {
+      await appended;
+      await until(() => got.length === 1, 'the message');
+      await bus.probe();
+      kafka.sigstop();
+      const started = performance.now();
+      await bus.close();
+      await consumed;
+      expect(performance.now() - started).toBeLessThan(5000);
+    } finally {
+      kafka.sigcont();
+      await kafka.stop();
+    }
+  }, 60_000);
+});

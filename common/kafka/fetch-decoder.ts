@@ -1,0 +1,138 @@
+/**
+ * The answer to a fetch, taken apart batch by batch. kafkajs' own reading of it cannot get past a batch that compaction has emptied,
+ * fails the whole answer for one partition's error, and lets records of an aborted transaction through where two begin at once.
+ */
+import Decoder from 'kafkajs/src/protocol/decoder.js';
+import decodeRecordBatch, { type DecodedBatch, type DecodedRecord } from 'kafkajs/src/protocol/recordBatch/v0/decoder.js';
+import type { Headers } from '../bus.ts';
+import { messageOf } from '../errors.ts';
+
+export interface FetchedRecord {
+  offset: number;
+  /** Unix ms. */
+  timestamp: number;
+  key: string | null;
+  value: Buffer | null;
+  headers: Headers;
+}
+
+export interface FetchedPartition {
+  topic: string;
+  partition: number;
+  errorCode: number;
+  highWatermark: number;
+  lastStable: number;
+  /** Records of committed transactions and of none, from the offset asked for on. */
+  records: FetchedRecord[];
+  /** Where to go on; the offset asked for where nothing came. */
+  next: number;
+  /** Why what came cannot be read. */
+  unreadable?: string;
+}
+
+interface Aborted {
+  producerId: string;
+  first: number;
+}
+
+/** After the offset and the length of a batch: where its magic byte is. */
+const MAGIC_AT = 16;
+const BATCH_HEAD = 61;
+
+/** @param asked the offset asked for, by topic and partition */
+export async function decodeFetch(
+  raw: Buffer,
+  asked: (topic: string, partition: number) => number,
+): Promise<{ errorCode: number; partitions: FetchedPartition[] }> {
+  const decoder = new Decoder(raw);
+  decoder.readInt32();
+  const errorCode = decoder.readInt16();
+  decoder.readInt32();
+  const partitions: FetchedPartition[] = [];
+  for (let topics = decoder.readInt32(); topics > 0; topics -= 1) {
+    const topic = decoder.readString() ?? '';
+    for (let count = decoder.readInt32(); count > 0; count -= 1) partitions.push(await decodePartition(decoder, topic, asked));
+  }
+  return { errorCode, partitions };
+}
+
+async function decodePartition(
+  decoder: Decoder,
+  topic: string,
+  asked: (topic: string, partition: number) => number,
+): Promise<FetchedPartition> {
+  const partition = decoder.readInt32();
+  const errorCode = decoder.readInt16();
+  const highWatermark = Number(decoder.readInt64());
+  const lastStable = Number(decoder.readInt64());
+  decoder.readInt64();
+  const aborted: Aborted[] = [];
+  for (let count = decoder.readInt32(); count > 0; count -= 1) {
+    aborted.push({ producerId: decoder.readInt64().toString(), first: Number(decoder.readInt64()) });
+  }
+  aborted.sort((a, b) => a.first - b.first);
+  decoder.readInt32();
+  const size = decoder.readInt32();
+  const from = asked(topic, partition);
+  const fetched: FetchedPartition = { topic, partition, errorCode, highWatermark, lastStable, records: [], next: from };
+  if (size > 0) {
+    try {
+      await readBatches(decoder.readBytes(size), aborted, from, fetched);
+    } catch (error) {
+      // What came before it counts; then it stands there until someone makes it readable.
+      fetched.unreadable = messageOf(error);
+    }
+  }
+  return fetched;
+}
+
+async function readBatches(bytes: Buffer, aborted: Aborted[], from: number, into: FetchedPartition): Promise<void> {
+  const active = new Set<string>();
+  let at = 0;
+  // The last batch may be cut off.
+  while (at + BATCH_HEAD <= bytes.length) {
+    const length = 12 + bytes.readInt32BE(at + 8);
+    if (at + length > bytes.length) break;
+    if (bytes.readInt8(at + MAGIC_AT) !== 2) throw new Error('records in the format of before Kafka 0.11, which ndt does not read');
+    const batch = await decodeRecordBatch(new Decoder(bytes.subarray(at, at + length)));
+    at += length;
+    const last = Number(batch.firstOffset) + batch.lastOffsetDelta;
+    for (let next = aborted[0]; next !== undefined && next.first <= last; next = aborted[0]) {
+      active.add(next.producerId);
+      aborted.shift();
+    }
+    take(batch, active, from, into.records);
+    into.next = Math.max(into.next, last + 1);
+  }
+}
+
+function take(batch: DecodedBatch, active: Set<string>, from: number, records: FetchedRecord[]): void {
+  if (batch.isControlBatch) {
+    const key = batch.records[0]?.key;
+    // Control record: version, then type; 0 aborts.
+    if (key !== undefined && key !== null && key.length >= 4 && key.readInt16BE(2) === 0) active.delete(batch.producerId);
+    return;
+  }
+  if (batch.inTransaction && active.has(batch.producerId)) return;
+  for (const record of batch.records) {
+    const offset = Number(record.offset);
+    // A compressed batch comes whole, from before what was asked for.
+    if (offset >= from)
+      records.push({
+        offset,
+        timestamp: Number(record.timestamp),
+        key: record.key?.toString() ?? null,
+        value: record.value,
+        headers: headersOf(record),
+      });
+  }
+}
+
+function headersOf({ headers }: DecodedRecord): Headers {
+  const texts: Headers = {};
+  for (const [name, value] of Object.entries(headers)) {
+    const last = Array.isArray(value) ? value.at(-1) : value;
+    if (last !== null && last !== undefined) texts[name] = last.toString();
+  }
+  return texts;
+}
