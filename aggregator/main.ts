@@ -8,6 +8,7 @@ import { parseRecord, printRecord } from '../common/record.ts';
 import { runCommand } from '../common/service.ts';
 import { loadModels } from '../ml/worker.ts';
 import { startAggregator } from './aggregator.ts';
+import { netflowCommand } from './netflow/command.ts';
 import { RateTracker } from './rates.ts';
 
 /** Raw records in, processed records out; intervals without a rate are counted on standard error. */
@@ -51,10 +52,12 @@ await main({
       options: { config: CONFIG_OPTIONS.config },
       run: rates,
     },
+    netflowCommand,
   ],
   examples: [
     'ndt-aggregator run --config /etc/ndt/ndt.json',
     'ndt-aggregator run --check --config /etc/ndt/ndt.json',
+    'ndt-aggregator netflow < flows.ndjson > records.ndjson',
     'ndt-aggregator rates --config /etc/ndt/ndt.json < raw.ndjson > processed.ndjson',
   ],
 });

@@ -1,6 +1,7 @@
 /** The last stage on the bus: what is processed, inferred or announced goes into the store, and from there to those who watch. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Delivered, Outcome, Stage } from '../common/bus.ts';
+import { type Delivered, HEADER, type Outcome, type Stage } from '../common/bus.ts';
+import type { SeqSets } from '../common/dedupe.ts';
 import type { Metrics } from '../common/metrics.ts';
 import type { Config } from '../common/schema.ts';
 import { type TopicSet, topicsOf } from '../common/topics.ts';
@@ -15,14 +16,23 @@ export function storeTopics(topics: Config['topics']): TopicSet {
   return topicsOf(topics.processed, topics.inferred, topics.notices);
 }
 
+/** The account of what has arrived, and the topics whose records are counted in it. */
+export interface Arrivals {
+  numbers: SeqSets;
+  topics: TopicSet;
+}
+
 export class StoreStage implements Stage {
   private readonly store: Store;
   private readonly live: Live;
+  private readonly arrivals: Arrivals | undefined;
   private readonly counted;
 
-  constructor(store: Store, live: Live, metrics: Metrics) {
+  /** @param arrivals where nothing before the store keeps account of what has arrived, the account to keep */
+  constructor(store: Store, live: Live, metrics: Metrics, arrivals?: Arrivals) {
     this.store = store;
     this.live = live;
+    this.arrivals = arrivals;
     this.counted = {
       stored: metrics.counter('ndt_stored_total', 'Records stored, by stage'),
       duplicates: metrics.counter('ndt_store_duplicates_total', 'Records that were stored before'),
@@ -41,11 +51,21 @@ export class StoreStage implements Stage {
   handle(batch: Delivered[]): Outcome {
     const { stored, duplicates, notices, deadLetters } = this.store.take(batch);
     this.live.publish(stored);
+    if (this.arrivals !== undefined) this.arrive(batch, this.arrivals);
     for (const figures of stored) this.count(figures);
     if (duplicates > 0) this.counted.duplicates.inc({}, duplicates);
     if (notices > 0) this.counted.notices.inc({}, notices);
     if (deadLetters.length > 0) this.counted.dead.inc({}, deadLetters.length);
     return { append: deadLetters };
+  }
+
+  private arrive(batch: Delivered[], { numbers: account, topics }: Arrivals): void {
+    const numbers = batch.flatMap(({ topic, headers }) => {
+      const agent = headers[HEADER.agent];
+      const seq = Number(headers[HEADER.seq]);
+      return agent !== undefined && Number.isSafeInteger(seq) && topics.matches(topic) ? [{ agent, seq }] : [];
+    });
+    account.addAll(numbers);
   }
 
   private count({ stage, latency, replayed }: Figures): void {

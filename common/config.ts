@@ -161,7 +161,7 @@ function fromText(text: string, schema: Schema): unknown {
   if (schema.type === 'integer' || schema.type === 'number')
     return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
   if (schema.type === 'boolean') return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
-  if (schema.type === 'array' && schema.items?.type === 'string' && !text.startsWith('['))
+  if (schema.type === 'array' && (schema.items?.type === 'string' || schema.items?.enum !== undefined) && !text.startsWith('['))
     return text.split(',').map((part) => part.trim());
   if (schema.type === 'array' || schema.type === 'object') {
     try {

@@ -22,9 +22,11 @@ export interface AgentSeqs {
 }
 
 export class SeqSets {
+  private readonly db: Db;
   private readonly statements;
 
   constructor(db: Db) {
+    this.db = db;
     db.exec(`
       CREATE TABLE IF NOT EXISTS seen (agent TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (agent, first)) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS seen_agents (agent TEXT PRIMARY KEY, duplicates INTEGER NOT NULL) WITHOUT ROWID;
@@ -58,6 +60,13 @@ export class SeqSets {
     if (above !== undefined) remove.run(agent, above.first);
     put.run(agent, first, above?.last ?? seq);
     return true;
+  }
+
+  /** Marks numbers as arrived, in a transaction of their own. */
+  addAll(numbers: ReadonlyArray<{ agent: string; seq: number }>): void {
+    this.db.transaction(() => {
+      for (const { agent, seq } of numbers) this.add(agent, seq);
+    })();
   }
 
   agents(): AgentSeqs[] {

@@ -161,14 +161,45 @@ export const ConfigSchema = Type.Object(
         http: Http(9470, 'the agent (collector, metrics, health)'),
         buffer: Type.Object(
           {
-            max_bytes: whole(
-              'Most that the buffer may take on disk [bytes]; the oldest records are dropped, and counted, beyond it',
-              1048576,
-              {
-                default: 1073741824,
-              },
+            max_bytes: whole('Most that the buffer may take on disk, its log included [bytes]; `policy` says what is dropped beyond it', 1048576, {
+              default: 1073741824,
+            }),
+            max_age: whole(
+              'Seconds a record may wait before it is dropped and counted; only time that the machine is on counts; 0 is for ever',
+              0,
+              { default: 604800 },
             ),
-            max_age: whole('Seconds a record may wait before it is dropped and counted; 0 is for ever', 0, { default: 604800 }),
+            policy: oneOf(
+              ['drop-oldest', 'drop-newest', 'thin-out'],
+              'What is dropped when the buffer is full. `thin-out` keeps every second record of each router in the older half, and halves it again when that is not enough',
+              'drop-oldest',
+            ),
+            durability: oneOf(
+              ['full', 'normal', 'on-outage'],
+              '`full`: every record is on disk before it is sent. `normal`: a power cut may take the last ones. `on-outage`: records are kept in memory and written only when they have waited `memory_seconds`, or at the end',
+              'full',
+            ),
+            memory_seconds: Type.Number({
+              description: 'With `on-outage`: seconds that a record waits in memory before it is written to disk',
+              minimum: 0.1,
+              maximum: 3600,
+              default: 10,
+            }),
+            memory_bytes: whole('Most that is kept in memory while the disk is full, read-only, failing or slow [bytes]', 65536, {
+              default: 2097152,
+              maximum: 1073741824,
+            }),
+            replay: Type.Object(
+              {
+                order: oneOf(
+                  ['fresh-first', 'fifo'],
+                  '`fresh-first`: after an outage new records go out at once and the backlog beside them. `fifo`: strictly in order',
+                  'fresh-first',
+                ),
+                rate: Type.Number({ description: 'Records of the backlog sent a second, with a jitter; 0 is without a bound', minimum: 0, default: 1000 }),
+              },
+              { ...closed, default: {}, description: 'How records that waited out an outage or a restart are sent' },
+            ),
           },
           { ...closed, default: {}, description: 'The outbox: records that the receiving side has not confirmed yet' },
         ),
@@ -273,6 +304,11 @@ export const ConfigSchema = Type.Object(
 
     aggregator: Type.Object(
       {
+        roles: Type.Array(Type.Enum(['ingress', 'rates', 'ml', 'store', 'api', 'netflow', 'pods']), {
+          description:
+            'What this process does: take agents’ batches in over MQTT, work out rates, infer, keep history, serve it; normalise NetFlow, publish pods’ metrics. Several processes on Kafka can share the work',
+          default: ['ingress', 'rates', 'ml', 'store', 'api'],
+        }),
         http: Http(9480, 'the aggregator (page, API, metrics, health)'),
         mqtt: Type.Object(
           {
@@ -333,6 +369,31 @@ export const ConfigSchema = Type.Object(
         ),
       },
       { ...closed, default: {}, description: 'The aggregator' },
+    ),
+
+    netflow: Type.Object(
+      {
+        input: text('Topic of GoFlow2’s flows', { default: 'flows', minLength: 1 }),
+        output: text('Topic of normalised flows', { default: 'netflow-output', minLength: 1 }),
+        errors: text('Topic of flows that could not be read, the reason in a header', { default: 'netflow-errors', minLength: 1 }),
+        rfc7951: flag('64-bit integers as strings, as RFC 7951 has them; numbers otherwise', false),
+        switched_unit: oneOf(['input', 's', 'ms'], 'Unit of first-switched and last-switched; `input` leaves them as they are', 'input'),
+        aggregate: Type.Number({
+          description: 'One record per flow and window of this many seconds; 0 is one record per export',
+          minimum: 0,
+          maximum: 86400,
+          default: 0,
+        }),
+        lateness: Type.Number({ description: 'Seconds that a flow may come late for its window', minimum: 0, maximum: 86400, default: 30 }),
+        bidirectional: flag('Both directions of a conversation in one record', false),
+        pair_timeout: Type.Number({
+          description: 'Seconds that a flow waits for its other direction',
+          exclusiveMinimum: 0,
+          maximum: 86400,
+          default: 30,
+        }),
+      },
+      { ...closed, default: {}, description: 'The NetFlow normaliser, role `netflow` of the aggregator' },
     ),
 
     ml: Type.Object(

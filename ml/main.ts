@@ -1,31 +1,24 @@
 #!/usr/bin/env node
-import { EmbeddedBus } from '../common/bus-embedded.ts';
 /** ndt-ml: power estimates for processed records. */
 import { type Args, CONFIG_OPTIONS, main, textOption, VERSION } from '../common/cli.ts';
-import { type Loaded, loadConfig, pathOf } from '../common/config.ts';
+import { type Loaded, loadConfig } from '../common/config.ts';
 import { EXIT } from '../common/errors.ts';
 import { closeServer, EXPOSITION_TYPE, json, listenHttp, text } from '../common/http.ts';
 import type { Logger } from '../common/logger.ts';
 import { Metrics, processMetrics } from '../common/metrics.ts';
 import { filterLines } from '../common/ndjson.ts';
+import { openBus } from '../common/open-bus.ts';
 import { parseRecord, printRecord, type TelemetryRecord } from '../common/record.ts';
 import { runCommand, type Service } from '../common/service.ts';
 import { topicsOf } from '../common/topics.ts';
 import { Inferrer, loadModels, ML_GROUP, MlStage } from './worker.ts';
 
-/** ML as a process of its own, on the bus of an aggregator on the same machine whose own inference is off. */
+/** ML as a process of its own: on Kafka, or on the embedded bus of an aggregator on the same machine whose own inference is off. */
 async function start(loaded: Loaded, log: Logger, args: Args): Promise<Service> {
   const models = await loadModels(loaded);
   const metrics = new Metrics();
   processMetrics(metrics, 'ndt-ml', VERSION);
-  const faults = metrics.counter('ndt_stage_faults_total', 'Batches that a stage failed on and takes again');
-  const bus = new EmbeddedBus({
-    file: `${pathOf(loaded, loaded.config.data_dir)}/aggregator/bus.db`,
-    onFault: (message) => {
-      faults.inc();
-      log.warn(message);
-    },
-  });
+  const { bus, troubles } = await openBus(loaded, 'ndt-ml', metrics, log);
   const stage = new MlStage(loaded, models, metrics, textOption(args, 'output'));
   const stop = new AbortController();
   const input = textOption(args, 'input');
@@ -33,7 +26,7 @@ async function start(loaded: Loaded, log: Logger, args: Args): Promise<Service> 
   const consuming = bus.consume(group, topicsOf(input ?? loaded.config.topics.processed), stage, stop.signal);
   const { url, server } = await listenHttp(loaded, loaded.config.ml.http, 'ml.http', (path) => {
     if (path === '/healthz') return text(200, 'ok\n');
-    if (path === '/readyz') return json(200, { ready: true, reasons: [] });
+    if (path === '/readyz') return json(troubles().length === 0 ? 200 : 503, { ready: troubles().length === 0, reasons: troubles() });
     return path === '/metrics' ? { status: 200, type: EXPOSITION_TYPE, body: metrics.print() } : undefined;
   });
   log.info({ url, group, models: [...models.keys()] }, 'ml runs');

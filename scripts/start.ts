@@ -2,6 +2,7 @@
  * `npm start`: the whole pipeline on this machine's own interfaces. One aggregator (embedded broker, bus, ML, page) and one agent, each
  * a process of its own, talking over MQTT as they would over a network; and a live view of what flows.
  */
+import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -38,8 +39,21 @@ async function start(args: Args): Promise<number> {
   const interrupted = Promise.withResolvers<string>();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interrupted.resolve(signal));
 
+  const onKafka = args.values.kafka === true;
+  const broker = onKafka ? await startBroker(`${dir}/kafka`) : undefined;
+  if (broker !== undefined) {
+    Object.assign(env, {
+      NDT_BUS: 'kafka',
+      NDT_AGENT_UPLINK: 'kafka',
+      NDT_KAFKA_BROKERS: broker.address,
+      NDT_AGGREGATOR_ROLES: 'rates,store,api',
+      NDT_ML_HTTP_PORT: String(await freePort(9490)),
+    });
+  }
+
   const view = new View(process.stdout);
   const aggregator = new Child('aggregator', `${root}aggregator/main.ts`, config.file, env, dir);
+  const ml = onKafka ? new Child('ml', `${root}ml/main.ts`, config.file, env, dir) : undefined;
   let agent: Child | undefined;
   try {
     await aggregator.ready(`${url}/readyz`);
@@ -50,6 +64,7 @@ async function start(args: Args): Promise<number> {
       `API       ${url}/api/v1/openapi.json`,
       `data      ${dir}`,
       `settings  ${config.file} (a change takes effect at once)`,
+      ...(broker === undefined ? [] : [`Kafka     ${broker.address}: agent, aggregator and ML are processes of their own on it`]),
       limitMs === undefined ? 'Ctrl-C ends it; nothing is lost, and the next start goes on from there' : `ends by itself after ${limit}`,
     ]);
     const before = await accountsNow(url);
@@ -60,12 +75,14 @@ async function start(args: Args): Promise<number> {
       ...(limitMs === undefined ? [] : [new Promise<'time'>((done) => setTimeout(() => done('time'), limitMs))]),
       aggregator.ended.then(() => aggregator),
       agent.ended.then(() => agent),
+      ...(ml === undefined ? [] : [ml.ended.then(() => ml)]),
     ]);
     view.close();
     // The agent first: what it still has goes out while the aggregator is there to take it.
     await agent.stop();
     const summary = ended === aggregator ? undefined : await summarise(url, before);
     following.stop();
+    await ml?.stop();
     await aggregator.stop();
     if (ended instanceof Child)
       throw new NdtError('UNAVAILABLE', `${ended.describeEnd()}\nNothing accepted is lost; start again to go on.`);
@@ -74,8 +91,20 @@ async function start(args: Args): Promise<number> {
   } finally {
     view.close();
     await agent?.stop();
+    await ml?.stop();
     await aggregator.stop();
+    broker?.stop();
   }
+}
+
+/** A real broker of Apache Kafka on this machine, its data beside the rest. */
+async function startBroker(dir: string): Promise<{ address: string; stop: () => void }> {
+  const kafka = (command: string) => spawnSync(process.execPath, [`${root}scripts/kafka.ts`, command, '--data', dir], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
+  process.stdout.write('starting Apache Kafka (the first time its jars are fetched from Maven Central)\n');
+  const { status, stdout } = kafka('start');
+  const address = /(127\.0\.0\.1:\d+)/.exec(stdout)?.[1];
+  if (status !== EXIT.ok || address === undefined) throw new NdtError('UNAVAILABLE', 'Apache Kafka could not be started: see above; without --kafka nothing of it is needed');
+  return { address, stop: () => void kafka('stop') };
 }
 
 await main(
@@ -88,12 +117,13 @@ await main(
         summary: 'watch this machine and show what flows',
         options: {
           for: { type: 'string', value: 'TIME', help: 'end after this time (20s, 5m, 1h) with a summary; without it, at Ctrl-C' },
-          data: { type: 'string', value: 'DIR', help: 'where everything is kept (.ndt/data in the project)' },
+          kafka: { type: 'boolean', help: 'the same on a real Apache Kafka: agent, aggregator and ML as processes of their own (needs Java 17 and Maven)' },
+        data: { type: 'string', value: 'DIR', help: 'where everything is kept (.ndt/data in the project)' },
         },
         run: start,
       },
     ],
-    examples: ['npm start', 'npm start -- --for 20s'],
+    examples: ['npm start', 'npm start -- --for 20s', 'npm start -- --kafka'],
   },
   process.argv.length > 2 ? process.argv.slice(2) : ['run'],
 );
