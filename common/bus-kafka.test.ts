@@ -98,6 +98,50 @@ describe.skipIf(!hasKafka)(`the bus on Kafka${NEEDS_KAFKA}`, () => {
     expect(got).toEqual(['{"a":1}', '{"a":2}']);
   });
 
+  it.skipIf(!hasKcat).each(['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const)(
+    `reads what others wrote with %s${NEEDS_KCAT}`,
+    async (codec) => {
+      const topic = unique();
+      const lines = Array.from({ length: 2000 }, (_, i) => ({
+        key: 'r1',
+        value: `{"i":${i},"text":"${'again and again '.repeat(i % 40)}${Math.sin(i)}"}`,
+      }));
+      await produce(bootstrap, topic, lines, codec);
+      const got = collect(open(), topic, topic);
+      await until(() => got.length === lines.length, 'the records');
+      expect(got).toEqual(lines.map(({ value }) => value));
+    },
+  );
+
+  it('gives what was committed and nothing of what was given up, however they interleave', async () => {
+    const topic = unique();
+    const bus = open();
+    await bus.append([message(topic, 'k', 'start')]);
+    const client = new kafkajs.Kafka({ brokers: [bootstrap], logLevel: kafkajs.logLevel.NOTHING });
+    const writers = ['a', 'b', 'c', 'd'].map((name) =>
+      client.producer({ transactionalId: `${topic}-${name}`, idempotent: true, maxInFlightRequests: 1 }),
+    );
+    const transactions = [];
+    for (const writer of writers) {
+      await writer.connect();
+      transactions.push(await writer.transaction());
+    }
+    for (let round = 0; round < 3; round += 1) {
+      for (const [i, transaction] of transactions.entries())
+        await transaction.send({ topic, messages: [{ key: 'k', value: `${'abcd'[i]}${round}` }] });
+    }
+    const [a, b, c, d] = transactions;
+    await a?.abort();
+    await b?.commit();
+    await c?.abort();
+    await d?.commit();
+    await bus.append([message(topic, 'k', 'end')]);
+    const got = collect(bus, topic, topic);
+    await until(() => got.includes('end'), 'the end');
+    expect(got).toEqual(['start', 'b0', 'd0', 'b1', 'd1', 'b2', 'd2', 'end']);
+    for (const writer of writers) await writer.disconnect();
+  });
+
   it('takes partitions that are added to a topic', async () => {
     const topic = unique();
     const bus = open();

@@ -46,6 +46,7 @@ const WATCH_MS = 2000;
 const STOP_MS = 3000;
 const LEAVE_MS = 1000;
 const RETRY_MS = { first: 100, most: 5000 };
+const GATHER = { below: 100, ms: 2 };
 const RESYNC_MS = { first: 10, most: 2000 };
 
 type Ending = 'stop' | 'rejoin' | 'resync';
@@ -221,6 +222,8 @@ export class GroupConsumer {
       }
       if (batch.messages.length === 0) {
         await Promise.race([fetcher.ready, this.member.ended, this.stopped.promise]);
+        // What was written together becomes visible partition by partition: a moment later it fits into one transaction.
+        if (fetcher.waiting < GATHER.below) await sleep(GATHER.ms);
         continue;
       }
       const started = performance.now();

@@ -6,6 +6,7 @@ import Decoder from 'kafkajs/src/protocol/decoder.js';
 import decodeRecordBatch, { type DecodedBatch, type DecodedRecord } from 'kafkajs/src/protocol/recordBatch/v0/decoder.js';
 import type { Headers } from '../bus.ts';
 import { messageOf } from '../errors.ts';
+import './codecs.ts';
 
 export interface FetchedRecord {
   offset: number;

@@ -74,6 +74,11 @@ export class Fetcher {
     return this.changed.promise;
   }
 
+  /** Messages that can be taken now. */
+  get waiting(): number {
+    return this.buffered;
+  }
+
   /** Messages not yet taken that are committed, by `topic`. */
   lag(): Map<string, number> {
     const lags = new Map<string, number>();

@@ -107,7 +107,8 @@ export class Producer {
     // One after the other, although Kafka would allow some of it at once: a broker asks the coordinator about each write, and where that
     // meets another question about the same transaction it puts us off for a while.
     if (chunks.length > 0) await this.addPartitions(identity, chunks, end);
-    if (positions !== undefined) await persist(this.cluster, end, () => this.askTransaction('AddOffsetsToTxn', { ...identity, groupId: positions.group }));
+    if (positions !== undefined)
+      await persist(this.cluster, end, () => this.askTransaction('AddOffsetsToTxn', { ...identity, groupId: positions.group }));
     await this.send(identity, chunks, end, () => {});
     if (positions !== undefined) await this.commitOffsets(identity, positions, end);
     await persist(this.cluster, end, () => this.askTransaction('EndTxn', { ...identity, transactionResult: true }));
