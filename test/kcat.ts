@@ -47,8 +47,13 @@ export async function readTopic(bootstrap: string, topic: string): Promise<Seen[
 }
 
 /** Produces lines `key<TAB>value`, as a program knows nothing of us would. */
-export async function produce(bootstrap: string, topic: string, lines: ReadonlyArray<{ key: string; value: string }>): Promise<void> {
-  const running = run(['-b', bootstrap, '-P', '-t', topic, '-K', '\t']);
+export async function produce(
+  bootstrap: string,
+  topic: string,
+  lines: ReadonlyArray<{ key: string; value: string }>,
+  codec: 'none' | 'gzip' | 'snappy' | 'lz4' | 'zstd' = 'none',
+): Promise<void> {
+  const running = run(['-b', bootstrap, '-P', '-t', topic, '-K', '\t', '-z', codec]);
   running.child.stdin?.end(lines.map(({ key, value }) => `${key}\t${value}\n`).join(''));
   await running;
 }

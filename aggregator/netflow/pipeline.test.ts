@@ -117,6 +117,15 @@ it('goes on where it was committed, and commits only what changed', () => {
   expect(new NetflowPipeline({ aggregate: AGGREGATE_DEFAULTS }).takeChanges().size).toBe(0);
 });
 
+it('forgets on restore what was not committed, and tells its settings anew', () => {
+  const pipeline = new NetflowPipeline({ aggregate: AGGREGATE_DEFAULTS, trackChanges: true });
+  pipeline.message(REQUEST);
+  expect(pipeline.held).toBe(1);
+  pipeline.restore(new Map());
+  expect(pipeline.held).toBe(0);
+  expect([...pipeline.takeChanges().keys()]).toEqual(['stages']);
+});
+
 it('writes what stages held that are set otherwise now, and forgets it', () => {
   for (const [held, now] of [
     [{ aggregate: AGGREGATE_DEFAULTS }, { aggregate: { ...AGGREGATE_DEFAULTS, windowS: 300 } }],

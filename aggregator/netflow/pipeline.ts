@@ -25,7 +25,9 @@ export interface NetflowOptions extends NormaliseOptions {
   trackChanges?: boolean;
 }
 
-/** An error is permanent: the message belongs to `netflow-errors`, with it as the reason. */
+/** Records that are ready, or why there is none. An error is permanent: the message belongs to `netflow-errors`, with it as the reason. */
+export type Taken = { records: Flow[] } | { error: string };
+/** The same, written. */
 export type MessageResult = { output: Buffer[] } | { error: string };
 
 /** With which stages the state was written; state of others cannot be gone on with. */
@@ -46,18 +48,24 @@ export class NetflowPipeline {
     this.aggregator = aggregate && new FlowAggregator(aggregate, counters, this.changes);
     // Both directions of a window are written together, so that none has to wait for the other.
     this.merger = bidirectional && aggregate === undefined ? new FlowMerger(bidirectional, counters, this.changes) : undefined;
-    if (this.aggregator ?? this.merger) this.changes?.put(STAGES_KEY, () => this.stages());
+    this.putStages();
+  }
+
+  /** One message of the bus: the records that are ready now, written. */
+  message(value: Buffer): MessageResult {
+    const taken = this.take(value);
+    return 'error' in taken ? taken : { output: taken.records.map((record) => Buffer.from(this.write(record))) };
   }
 
   /** One message of the bus: the records that are ready now. */
-  message(value: Buffer): MessageResult {
+  take(value: Buffer): Taken {
     const decoded = decodeMessage(value);
     const flows = typeof decoded === 'string' ? decoded : this.normalised(decoded);
     if (typeof flows === 'string') {
       if (typeof decoded === 'string') this.refuse();
       return { error: flows };
     }
-    return { output: flows.flatMap((flow) => this.push(flow)).map((record) => Buffer.from(this.write(record))) };
+    return { records: flows.flatMap((flow) => this.push(flow)) };
   }
 
   /** The flows of one message, or why one of them is none: then the message counts as one bad flow, and nothing of it goes out. */
@@ -106,6 +114,11 @@ export class NetflowPipeline {
     return this.emit([...this.paired(this.aggregator?.flush() ?? []), ...(this.merger?.flush() ?? [])]);
   }
 
+  /** How many flows are held for later. */
+  get held(): number {
+    return (this.aggregator ?? this.merger)?.size.flows ?? 0;
+  }
+
   write(record: Flow): string {
     return writeFlow(record.values, this.options.rfc7951 ?? false);
   }
@@ -117,9 +130,13 @@ export class NetflowPipeline {
 
   /**
    * Takes over everything that `takeChanges` gave, instead of what is held now.
+   * Changes that were not taken are those of a batch that came to nothing, and are forgotten.
    * @returns records of what another setting of the stages held, which cannot go on here: their keys are among the next changes
    */
   restore(state: ReadonlyMap<string, Buffer>): Flow[] {
+    this.changes?.take();
+    // Until it is committed it has to be told anew.
+    if (!state.has(STAGES_KEY)) this.putStages();
     const stages = state.get(STAGES_KEY)?.toString();
     const values = [...state].filter(([key]) => key !== STAGES_KEY).map(([, value]) => value.toString());
     if (stages === undefined || stages === this.stages()) {
@@ -131,8 +148,12 @@ export class NetflowPipeline {
     const before = new NetflowPipeline({ ...(aggregate && { aggregate }), ...(bidirectional && { bidirectional }) }, this.counters);
     before.restore(state);
     for (const key of state.keys()) this.changes?.drop(key);
-    if (this.aggregator ?? this.merger) this.changes?.put(STAGES_KEY, () => this.stages());
+    this.putStages();
     return before.flush();
+  }
+
+  private putStages(): void {
+    if (this.aggregator ?? this.merger) this.changes?.put(STAGES_KEY, () => this.stages());
   }
 
   private stages(): string {
