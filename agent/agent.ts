@@ -1,10 +1,10 @@
 /** The agent put together: sources to outbox, outbox to uplink, and an HTTP listener that tells how it goes. */
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { VERSION } from '../common/cli.ts';
 import { agentIdOf, type Loaded, pathOf, type Router } from '../common/config.ts';
-import { messageOf, NdtError } from '../common/errors.ts';
+import { codeOf, messageOf, NdtError } from '../common/errors.ts';
 import { closeServer, EXPOSITION_TYPE, json, listenHttp, type Reply, text } from '../common/http.ts';
 import { Fault, type Logger } from '../common/logger.ts';
 import type { Baseline } from '../common/rates.ts';
@@ -14,11 +14,14 @@ import { collectRouter } from './collector.ts';
 import { drain } from './drain.ts';
 import { enrich } from './enrich.ts';
 import { type AgentMetrics, agentMetrics } from './metrics.ts';
-import { type NewRecord, Outbox } from './outbox.ts';
+import { kernelBootId, type LaneName, type NewRecord, Outbox, type OutboxEvent } from './outbox.ts';
 import { pollRouter } from './poller.ts';
 import { type Clock, type CounterSample, type Source, SourceError, systemClock } from './source.ts';
 import { createSource } from './sources.ts';
 import type { Uplink } from './uplink.ts';
+import { sinceBootMicros, WallClock } from './wall-clock.ts';
+
+const UPKEEP_MS = 1000;
 
 /** What a configuration sets up and a reload takes down again. */
 interface Running {
@@ -48,7 +51,9 @@ export class Agent implements Service {
   private readonly changedBaselines = new Map<string, Baseline>();
   private readonly faults = new Map<string, Fault>();
   private readonly polled = new Set<string>();
-  private readonly unlock: () => void;
+  private unlock: (() => void) | undefined;
+  private readonly wallClock: WallClock;
+  private readonly upkeep: NodeJS.Timeout;
   private waiting: Waiting[] = [];
   private running: Running | undefined;
   private server: Server | undefined;
@@ -59,10 +64,35 @@ export class Agent implements Service {
     this.clock = clock;
     this.id = agentIdOf(config);
     const dir = `${pathOf(loaded, config.data_dir)}/agent`;
-    this.unlock = lockDir(dir, 'agent');
-    this.outbox = new Outbox({ file: `${dir}/outbox.db`, agentId: this.id, boot: this.boot, ...bounds(loaded) });
+    try {
+      this.unlock = lockDir(dir, 'agent');
+    } catch (error) {
+      const fault = diskFault(dir);
+      if (fault === undefined || (error instanceof NdtError && error.code === 'UNAVAILABLE')) throw error;
+      this.log.warn({ code: fault }, `${dir} cannot be written to (${fault}): the agent begins without it, and uses it as soon as it can`);
+    }
+    this.wallClock = new WallClock({
+      boot: this.kernelBoot,
+      nowMicros: () => clock.nowMicros(),
+      sinceBootMicros: sinceBootMicros(() => Number(clock.monotonicNs() / 1000n)),
+      onStep: (step, trust) => this.clockStepped(step, trust),
+    });
+    this.outbox = new Outbox({
+      file: `${dir}/outbox.db`,
+      agentId: this.id,
+      boot: this.boot,
+      kernelBoot: this.kernelBoot,
+      wallClock: this.wallClock,
+      report: ({ level, message, fields }: OutboxEvent) => this.log[level](fields, message),
+      prepare: () => {
+        this.unlock ??= lockDir(dir, 'agent');
+      },
+      ...bounds(loaded),
+    });
     this.metrics = agentMetrics(VERSION, this.outbox);
     this.baselines = this.outbox.baselines();
+    this.upkeep = setInterval(() => this.outbox.maintain(), UPKEEP_MS);
+    this.upkeep.unref();
   }
 
   static async start(loaded: Loaded, log: Logger, clock: Clock = systemClock): Promise<Agent> {
@@ -98,8 +128,9 @@ export class Agent implements Service {
   async stop(): Promise<void> {
     await this.running?.stop(true);
     if (this.server !== undefined) await closeServer(this.server);
+    clearInterval(this.upkeep);
     this.outbox.close();
-    this.unlock();
+    this.unlock?.();
   }
 
   private async run(loaded: Loaded, made?: Map<string, Source>): Promise<Running> {
@@ -122,6 +153,7 @@ export class Agent implements Service {
         boot: this.boot,
         log: this.log,
         events: this.sendEvents,
+        replay: loaded.config.agent.buffer.replay,
       },
       sending.signal,
     );
@@ -144,7 +176,7 @@ export class Agent implements Service {
   /** Takes a sample in; what comes in one turn of the event loop is one commit. */
   private take(sample: CounterSample, loaded: Loaded): Promise<void> {
     const { name } = sample.router;
-    const { record, noRate, wraps, baseline } = enrich(
+    const { record, noRate, events, baseline } = enrich(
       sample,
       this.baselines.get(name),
       loaded.config,
@@ -152,7 +184,10 @@ export class Agent implements Service {
       this.kernelBoot,
     );
     if (noRate !== undefined) this.metrics.noRate.inc({ router: name, reason: noRate });
-    if (wraps > 0) this.metrics.wraps.inc({ router: name }, wraps);
+    if (events.wrap > 0) this.metrics.wraps.inc({ router: name }, events.wrap);
+    for (const [event, n] of Object.entries({ ...events, reboot: noRate === 'reboot' ? 1 : 0 })) {
+      if (n > 0) this.metrics.counterEvents.inc({ router: name, event }, n);
+    }
     if (baseline !== undefined) {
       this.baselines.set(name, baseline);
       this.changedBaselines.set(name, baseline);
@@ -178,6 +213,16 @@ export class Agent implements Service {
     }
   }
 
+  private clockStepped(stepMicros: number, trust: string): void {
+    // The clock is looked at before there are metrics.
+    this.metrics?.clockSteps.inc({ direction: stepMicros > 0 ? 'forward' : 'back' });
+    const by = `${stepMicros > 0 ? 'forward' : 'back'} by ${(Math.abs(stepMicros) / 1e6).toFixed(1)} s`;
+    this.log.warn(
+      { step_seconds: stepMicros / 1e6, trust },
+      `the wall clock was set ${by}${trust === 'wrong' ? ' and is wrong now' : ''}: durations are not touched by it`,
+    );
+  }
+
   private readonly pollEvents = {
     ok: (router: Router, seconds: number) => {
       this.metrics.polls.inc({ router: router.name, result: 'ok' });
@@ -198,13 +243,17 @@ export class Agent implements Service {
   };
 
   private readonly sendEvents = {
-    sent: (_records: number, seconds: number) => this.metrics.sendSeconds.observe(seconds),
+    sent: (lane: LaneName, records: number, seconds: number) => {
+      this.metrics.sendSeconds.observe(seconds);
+      this.metrics.sent.inc({ lane }, records);
+    },
     failed: (reason: string) => this.metrics.sendErrors.inc({ reason }),
   };
 
   private async answer(path: string): Promise<Reply | undefined> {
     const running = this.running;
-    if (path === '/healthz') return text(200, 'ok\n');
+    const { where, cause } = this.outbox.whereabouts();
+    if (path === '/healthz') return text(200, cause === undefined ? 'ok\n' : `ok\nbuffer: in memory (${cause})\n`);
     if (path === '/readyz') {
       const ready = this.polled.size > 0;
       const faults = [...this.faults].filter(([, fault]) => fault.active).map(([name]) => name);
@@ -214,6 +263,7 @@ export class Agent implements Service {
         routers_failing: faults,
         uplink_connected: running?.uplink.connected ?? false,
         pending: this.outbox.ledger().pending,
+        buffer: { where, ...(cause === undefined ? {} : { cause }) },
       });
     }
     if (path === '/metrics') {
@@ -226,8 +276,39 @@ export class Agent implements Service {
 }
 
 function bounds({ config }: Loaded) {
-  return { maxBytes: config.agent.buffer.max_bytes, maxAgeMs: config.agent.buffer.max_age * 1000, noticeTopic: config.topics.notices };
+  const { buffer } = config.agent;
+  return {
+    maxBytes: buffer.max_bytes,
+    maxAgeMs: buffer.max_age * 1000,
+    policy: buffer.policy,
+    durability: buffer.durability,
+    memoryMs: buffer.memory_seconds * 1000,
+    memoryBytes: buffer.memory_bytes,
+    noticeTopic: config.topics.notices,
+  };
 }
+
+/** Why a folder cannot be written to, where that is the disk's fault and may pass: the agent then goes on without it. */
+function diskFault(dir: string): string | undefined {
+  const probe = `${dir}/.probe-${process.pid}`;
+  try {
+    mkdirSync(dir, { recursive: true, mode: 0o750 });
+    writeFileSync(probe, 'x'.repeat(4096), { flush: true });
+    return undefined;
+  } catch (error) {
+    const code = codeOf(error);
+    return code !== undefined && PASSING.has(code) ? code : undefined;
+  } finally {
+    try {
+      rmSync(probe, { force: true });
+    } catch {
+      // Where it could not be made, it cannot be deleted.
+    }
+  }
+}
+
+/** Read-only, full, failing. */
+const PASSING = new Set(['EROFS', 'ENOSPC', 'EDQUOT', 'EIO']);
 
 async function makeSources(loaded: Loaded): Promise<Map<string, Source>> {
   const sources = new Map<string, Source>();
@@ -255,14 +336,5 @@ function refuseChange(old: Loaded, next: Loaded): void {
   for (const [option, get] of fixed) {
     if (JSON.stringify(get(old)) !== JSON.stringify(get(next)))
       throw new NdtError('CONFIG', `${option} cannot change while the agent runs: restart it for that`);
-  }
-}
-
-/** Identity of this boot of the kernel: what the monotonic clock counts from. */
-function kernelBootId(): string {
-  try {
-    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  } catch {
-    return 'unknown';
   }
 }

@@ -1,7 +1,8 @@
 /** A sample becomes a record: the experiment's settings around the counters, and the rates where the agent works them out. */
+import { readFileSync } from 'node:fs';
 
 import { processed } from '../common/processing.ts';
-import { type Baseline, countersOf, type NoRateReason, rate } from '../common/rates.ts';
+import { type Baseline, type CounterEvents, countersOf, type DeviceCounters, type NoRateReason, noEvents, rate } from '../common/rates.ts';
 import { epochText, printRecord, type TelemetryRecord } from '../common/record.ts';
 import type { Config } from '../common/schema.ts';
 import { topicFor } from '../common/topics.ts';
@@ -38,12 +39,15 @@ export interface Enriched {
   /** Nothing where the interval gave no rate. */
   record: NewRecord | undefined;
   noRate: NoRateReason | undefined;
-  wraps: number;
+  events: CounterEvents;
   baseline: Baseline | undefined;
 }
 
 /**
  * The record that goes out for a sample, and the router's new baseline.
+ *
+ * The counters of this machine start anew with the kernel: a baseline of another boot is of no use to them. Another machine's go on; but
+ * over a boot of ours only the wall clock tells how long it was, and where it did not go forward it was wrong, then or now.
  * @param boot the kernel's boot id, which the monotonic clock counts from
  */
 export function enrich(sample: CounterSample, previous: Baseline | undefined, config: Config, nowMicros: number, boot: string): Enriched {
@@ -53,19 +57,52 @@ export function enrich(sample: CounterSample, previous: Baseline | undefined, co
     return {
       record: { topic: router.rawTopic, key: router.name, body: printRecord(raw) },
       noRate: undefined,
-      wraps: 0,
+      events: noEvents(),
       baseline: undefined,
     };
   }
   // A collector's record carries the collector's time: our monotonic clock says nothing about when it was read.
   const clock = router.source === 'collector' ? {} : { monotonic: String(sample.monotonicNs), boot };
-  const outcome = rate(previous, { epoch: raw.epoch_timestamp, ...clock, devices: countersOf(sample.families) }, router);
-  if ('noRate' in outcome) return { record: undefined, noRate: outcome.noRate, wraps: 0, baseline: outcome.baseline };
+  const reading = { epoch: raw.epoch_timestamp, ...clock, devices: withIdentity(sample, countersOf(sample.families)) };
+  const otherBoot = previous?.boot !== undefined && previous.boot !== boot;
+  if (otherBoot && router.source === 'procfs' && reading.devices !== undefined && Object.keys(reading.devices).length > 0) {
+    return { record: undefined, noRate: 'reboot', events: noEvents(), baseline: { ...reading, devices: reading.devices } };
+  }
+  const outcome = rate(previous, reading, router);
+  const { events } = outcome;
+  if ('noRate' in outcome) {
+    const baseline =
+      otherBoot && outcome.noRate === 'not_newer' && reading.devices !== undefined
+        ? { ...reading, devices: reading.devices }
+        : outcome.baseline;
+    return { record: undefined, noRate: outcome.noRate, events, baseline };
+  }
   const record = processed(raw, outcome.rates, config.flag_original_metrics, nowMicros / 1000);
   return {
     record: { topic: topicFor(config.topics.processed, router.name), key: router.name, body: printRecord(record) },
     noRate: undefined,
-    wraps: outcome.rates.wraps,
+    events,
     baseline: outcome.baseline,
   };
+}
+
+/** Interfaces of this machine with the kernel's number for each: one that is made anew has another. */
+function withIdentity({ router }: CounterSample, devices: { [device: string]: DeviceCounters } | undefined) {
+  if (devices === undefined || router.source !== 'procfs') return devices;
+  const sys = sysfsRoot(router.procfsRoot);
+  if (sys === undefined) return devices;
+  for (const [device, counters] of Object.entries(devices)) {
+    try {
+      counters.id = readFileSync(`${sys}/class/net/${device}/ifindex`, 'utf8').trim();
+    } catch {
+      // Not there, or of another network namespace: the fall of its counters tells.
+    }
+  }
+  return devices;
+}
+
+/** The sysfs beside a procfs: `/sys` for `/proc`, `/host/sys` for `/host/proc/1`. */
+function sysfsRoot(procfsRoot: string): string | undefined {
+  const match = /^(.*)\/proc(\/[^/]+)?\/*$/.exec(procfsRoot);
+  return match === null ? undefined : `${match[1] ?? ''}/sys`;
 }

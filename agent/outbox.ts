@@ -1,323 +1,351 @@
 /**
- * The outbox: every record is committed here before it is sent and leaves only when the receiving side has confirmed it.
+ * The outbox: every record is kept here before it is sent and leaves only when the receiving side has confirmed it.
  *
- * One SQLite file. A commit of new records waits for the disk and carries everything that belongs to them: sequence numbers, records,
- * the routers' baselines and the ledger's counts. Deleting confirmed records does not wait: a power cut then sends some of them again,
- * under the same number, and the receiver drops them. What a bound forces out is counted and leaves a gap notice, which is sent like a
- * record.
+ * **On disk.** One SQLite file. A commit of new records waits for the disk (durability `full`) and carries everything that belongs to them:
+ * numbers, records, the routers' baselines and the ledger's counts. Deleting confirmed records does not wait: a power cut then sends some of
+ * them again, under the same number, and the receiver drops them. What a bound forces out is counted and leaves a gap notice, which is sent
+ * like a record.
  *
- * A new file starts its numbers at the clock's milliseconds instead of 1: an agent that lost its disk must not use numbers again
- * that the receiving side has already seen under its name.
+ * **In memory.** A small ring takes the records while the disk does not (full, read-only, failing, slow), and with durability `on-outage`
+ * until they have waited a while. Numbers in memory are above all numbers on disk, and everything goes over to the disk at once, so order and
+ * account stay whole. What dies with the process is bounded by a mark outside the database (`HighWater`), and is named at the next start.
+ *
+ * **The account** is kept in memory and is exact at every moment; each commit writes it down with the records it counts.
+ *
+ * **Damage**, noticed at whatever moment, is answered by a new file with all that can be read of the old one (`salvage.ts`); the difference
+ * to the account is what was lost, and is named. Nothing that the disk does is thrown at the caller.
+ *
+ * **Age** is counted in time that the machine was on, by the monotonic clock, so that no step of the wall clock makes a record old.
  */
-import { statSync } from 'node:fs';
 import { HEADER, type Headers } from '../common/bus.ts';
 import type { Baseline } from '../common/rates.ts';
-import { type Db, openDb } from '../common/sqlite.ts';
+import { add, type Ledger, runs, waiting } from './outbox/account.ts';
+import { bytesOnDisk, type DamagedRows, type OutboxDb, type Row } from './outbox/database.ts';
+import { DamageError } from './outbox/faults.ts';
+import { Keeper } from './outbox/keeper.ts';
+import type { LaneName, NewRecord, OutboxBounds, OutboxOptions, OutboxStats, Where } from './outbox/options.ts';
 import type { Delivery, Entry } from './uplink.ts';
+import { restamp } from './wall-clock.ts';
 
-export interface NewRecord {
-  topic: string;
-  /** The router's name. */
-  key: string;
-  /** JSON text of the record. */
-  body: string;
-}
+export type { Ledger } from './outbox/account.ts';
+export type { Policy } from './outbox/memory.ts';
+export {
+  type Durability,
+  kernelBootId,
+  type LaneName,
+  type NewRecord,
+  type OutboxBounds,
+  type OutboxEvent,
+  type OutboxOptions,
+  type OutboxStats,
+  type Where,
+} from './outbox/options.ts';
 
-export interface OutboxOptions {
-  file: string;
-  agentId: string;
-  /** Identity of this start of the agent. */
-  boot: string;
-  /** Topic of notices. */
-  noticeTopic: string;
-  /** Most bytes on disk: database and write-ahead log. */
-  maxBytes: number;
-  /** Most milliseconds that a record waits; 0 is for ever. */
-  maxAgeMs: number;
-  nowMs?: () => number;
-}
-
-/** produced = delivered + pending + all of dropped + all of rejected, at every moment. */
-export interface Ledger {
-  /** The first sequence number of this file. */
-  first: number;
-  /** The last one given out; `first - 1` when none was. */
-  last: number;
-  produced: number;
-  delivered: number;
-  pending: number;
-  dropped: { [reason: string]: number };
-  rejected: { [reason: string]: number };
-}
-
-export interface OutboxStats extends Ledger {
-  /** Bytes on disk that count against the bound. */
-  bytes: number;
-  /** Unix ms at which the oldest waiting record came in. */
-  oldestAt: number | undefined;
-}
-
-interface Row {
-  seq: number;
-  boot: string;
-  topic: string;
-  key: string;
-  body: string;
-}
-
-const DEAD_LETTERS_KEPT = 10_000;
+/** Marks on entries beside the contract's. */
+export const OUTBOX_HEADER = { restamped: 'ndt-restamped', clock: 'ndt-clock' } as const;
 
 export class Outbox {
-  private readonly db: Db;
-  private options: Required<OutboxOptions>;
-  private readonly statements;
-  private readonly pageSize: number;
-  private readonly first: number;
-  private last: number;
-  private pendingCount: number;
-  /** Records up to here have waited out an outage, or a restart. */
-  private replayedUpTo: number;
+  private readonly keeper: Keeper;
   private changed = Promise.withResolvers<void>();
 
   constructor(options: OutboxOptions) {
-    this.options = { nowMs: Date.now, ...options };
-    this.db = openDb(options.file);
-    this.db.exec(`
-      CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-      CREATE TABLE IF NOT EXISTS records (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, boot TEXT NOT NULL, topic TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL);
-      CREATE TABLE IF NOT EXISTS notices (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL);
-      CREATE TABLE IF NOT EXISTS baselines (router TEXT PRIMARY KEY, baseline TEXT NOT NULL) WITHOUT ROWID;
-      CREATE TABLE IF NOT EXISTS counts (what TEXT NOT NULL, reason TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (what, reason)) WITHOUT ROWID;
-      CREATE TABLE IF NOT EXISTS dead_letters (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, topic TEXT NOT NULL, key TEXT NOT NULL, reason TEXT NOT NULL, body TEXT NOT NULL);
-    `);
-    this.statements = {
-      meta: this.db.prepare<[string], { value: number }>('SELECT value FROM meta WHERE name = ?'),
-      setMeta: this.db.prepare('INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value'),
-      insert: this.db.prepare('INSERT INTO records (seq, at, boot, topic, key, body) VALUES (?, ?, ?, ?, ?, ?)'),
-      peek: this.db.prepare<[number], Row>('SELECT seq, boot, topic, key, body FROM records ORDER BY seq LIMIT ?'),
-      peekNotices: this.db.prepare<[number], { id: number; body: string }>('SELECT id, body FROM notices ORDER BY id LIMIT ?'),
-      remove: this.db.prepare('DELETE FROM records WHERE seq BETWEEN ? AND ?'),
-      removeNotice: this.db.prepare('DELETE FROM notices WHERE id = ?'),
-      addNotice: this.db.prepare('INSERT INTO notices (body) VALUES (?)'),
-      bury: this.db.prepare(
-        'INSERT OR IGNORE INTO dead_letters (seq, at, topic, key, reason, body) SELECT seq, ?, topic, key, ?, body FROM records WHERE seq = ?',
-      ),
-      trimDead: this.db.prepare('DELETE FROM dead_letters WHERE seq <= (SELECT seq FROM dead_letters ORDER BY seq DESC LIMIT 1 OFFSET ?)'),
-      count: this.db.prepare('INSERT INTO counts (what, reason, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n'),
-      counts: this.db.prepare<[], { what: string; reason: string; n: number }>('SELECT what, reason, n FROM counts'),
-      pending: this.db.prepare<[], { n: number }>('SELECT count(*) AS n FROM records'),
-      oldest: this.db.prepare<[], { at: number }>('SELECT at FROM records ORDER BY seq LIMIT 1'),
-      oldestSeqs: this.db.prepare<[number], { seq: number; at: number; bytes: number }>(
-        'SELECT seq, at, length(body) AS bytes FROM records ORDER BY seq LIMIT ?',
-      ),
-      baselines: this.db.prepare<[], { router: string; baseline: string }>('SELECT router, baseline FROM baselines'),
-      setBaseline: this.db.prepare(
-        'INSERT INTO baselines (router, baseline) VALUES (?, ?) ON CONFLICT DO UPDATE SET baseline = excluded.baseline',
-      ),
-    };
-    this.pageSize = Number(this.db.pragma('page_size', { simple: true }));
-    const first = this.statements.meta.get('first_seq')?.value;
-    if (first === undefined) {
-      this.first = Math.max(1, Math.floor(this.options.nowMs()));
-      this.last = this.first - 1;
-      this.db.transaction(() => {
-        this.statements.setMeta.run('first_seq', this.first);
-        this.statements.setMeta.run('last_seq', this.last);
-      })();
-    } else {
-      this.first = first;
-      this.last = this.statements.meta.get('last_seq')?.value ?? first - 1;
-    }
-    this.pendingCount = this.statements.pending.get()?.n ?? 0;
-    this.replayedUpTo = this.last;
+    this.keeper = new Keeper(options);
   }
 
   /** Goes over to new bounds. */
-  configure(bounds: { maxBytes: number; maxAgeMs: number; noticeTopic: string }): void {
-    this.options = { ...this.options, ...bounds };
+  configure(bounds: OutboxBounds): void {
+    this.keeper.configure(bounds);
   }
 
   /**
-   * Commits records and the baselines that go with them; durable when it returns.
+   * Takes records in, and the baselines that go with them; as durable as the settings say when it returns. Never fails: what the disk does
+   * not take is kept in memory.
    * @returns the sequence number of the first record
    */
   append(records: readonly NewRecord[], baselines: ReadonlyMap<string, Baseline> = new Map()): number {
-    const { insert, setMeta, setBaseline, count } = this.statements;
-    const now = this.options.nowMs();
-    const start = this.last + 1;
-    let dropped = 0;
-    this.db
-      .transaction(() => {
-        records.forEach(({ topic, key, body }, i) => insert.run(start + i, now, this.options.boot, topic, key, body));
-        if (records.length > 0) {
-          setMeta.run('last_seq', start + records.length - 1);
-          count.run('produced', '', records.length);
+    for (const [router, baseline] of baselines) this.keeper.changedBaselines.set(router, baseline);
+    const at = Math.max(0, Math.floor(this.keeper.options.nowMs()));
+    const era = this.keeper.options.wallClock?.check() ?? 0;
+    const elapsed = this.keeper.elapsed();
+    const rows = records.map(
+      ({ topic, key, body }): Row => ({ seq: 0, at, elapsed, era, boot: this.keeper.options.boot, topic, key, body }),
+    );
+    const first = this.keeper.account.last + 1;
+    let done = 0;
+    if (this.keeper.goesToDisk()) {
+      this.keeper.onDisk((db) => {
+        if (rows.length === 0 && this.keeper.changedBaselines.size > 0) this.keeper.commit(db, true, () => {});
+        while (done < rows.length) {
+          const part = this.keeper.partOf(rows, done, db.mostBytes);
+          this.appendToDisk(db, part);
+          done += part.length;
         }
-        for (const [router, baseline] of baselines) setBaseline.run(router, JSON.stringify(baseline));
-        dropped = this.evict(now);
-      })
-      .immediate();
-    this.last += records.length;
-    this.pendingCount += records.length - dropped;
-    if (records.length > 0) this.signalChange();
-    return start;
+      });
+    }
+    if (done < rows.length) this.appendToMemory(rows.slice(done));
+    if (rows.length > 0) this.signalChange();
+    return rows[0]?.seq ?? first;
   }
 
   /** The oldest entries waiting, notices first; they stay until settled. */
   peek(limit: number): Entry[] {
-    const notices = this.statements.peekNotices.all(limit).map(({ id, body }): Entry => this.notice(-id, body));
-    const records = this.statements.peek.all(limit - notices.length).map(({ seq, boot, topic, key, body }): Entry => {
-      const headers: Headers = { [HEADER.agent]: this.options.agentId, [HEADER.boot]: boot, [HEADER.seq]: String(seq) };
-      if (seq <= this.replayedUpTo) headers[HEADER.replayed] = '1';
-      return { seq, topic, key, headers, body };
+    const notices = this.notices(limit);
+    return [...notices, ...this.read('all', limit - notices.length)];
+  }
+
+  /** Notices that wait: they are sent before any record. */
+  notices(limit: number): Entry[] {
+    const { keeper } = this;
+    const kept = keeper.onOpenFile((db) => keeper.notices.list(db, limit)) ?? keeper.notices.list(undefined, limit);
+    return kept.map(({ id, body }) => this.notice(-id, body));
+  }
+
+  /** The oldest records of a lane above a number, in order; they stay until settled. */
+  read(lane: LaneName, limit: number, above = 0): Entry[] {
+    const low = Math.max(above + 1, lane === 'fresh' ? this.keeper.replayedUpTo + 1 : 1);
+    const high = lane === 'backlog' ? this.keeper.replayedUpTo : Number.MAX_SAFE_INTEGER;
+    if (limit <= 0 || low > high) return [];
+    const rows: Row[] = [];
+    this.keeper.onOpenFile((db) => {
+      rows.length = 0;
+      let from = low;
+      while (rows.length < limit && from <= high) {
+        from = this.keeper.gone.outside(from);
+        const { rows: read, damaged } = db.read(from, high, limit - rows.length);
+        if (damaged.length > 0) this.dropDamaged(db, damaged);
+        for (const row of read) if (!this.keeper.gone.has(row.seq)) rows.push(row);
+        const last = Math.max(read.at(-1)?.seq ?? 0, damaged.at(-1)?.seqs.at(-1) ?? 0);
+        if (last === 0) break;
+        from = last + 1;
+      }
+      for (const { seq } of rows) this.keeper.outstanding.add(seq);
     });
-    return [...notices, ...records];
+    return [...rows, ...this.keeper.memory.read(low, high, limit - rows.length)].map((row) => this.entry(row));
   }
 
   /** An entry that is sent beside the records and not kept: the ledger. */
   notice(seq: number, body: string): Entry {
-    const { agentId, boot, noticeTopic } = this.options;
+    const { agentId, boot, noticeTopic } = this.keeper.options;
     return { seq, topic: noticeTopic, key: agentId, headers: { [HEADER.agent]: agentId, [HEADER.boot]: boot }, body };
   }
 
-  /** Deletes what was confirmed, and moves what was refused for good to the local dead letters. */
+  /** Deletes what was confirmed, and moves what was refused for good to the local dead letters. Settling twice does no harm. */
   settle({ acked, rejected }: Delivery): void {
-    const { remove, removeNotice, bury, trimDead, count } = this.statements;
-    const now = this.options.nowMs();
-    let gone = 0;
-    this.db.pragma('synchronous = NORMAL');
-    try {
-      this.db
-        .transaction(() => {
-          let delivered = 0;
-          for (const { first, last } of runs(acked)) {
-            if (last < 0) for (let seq = first; seq <= last; seq += 1) removeNotice.run(-seq);
-            else delivered += remove.run(first, last).changes;
-          }
-          if (delivered > 0) count.run('delivered', '', delivered);
-          gone = delivered;
-          for (const { seq, reason } of rejected) {
-            if (seq < 0) {
-              removeNotice.run(-seq);
-              continue;
-            }
-            bury.run(now, reason, seq);
-            const { changes } = remove.run(seq, seq);
-            if (changes > 0) count.run('rejected', reason, changes);
-            gone += changes;
-          }
-          if (rejected.length > 0) trimDead.run(DEAD_LETTERS_KEPT);
-        })
-        .immediate();
-    } finally {
-      this.db.pragma('synchronous = FULL');
+    const ids = [...acked, ...rejected.map(({ seq }) => seq)].filter((seq) => seq < 0).map((seq) => -seq);
+    const kept = this.keeper.notices.settle(ids);
+    const letters: Array<{ row: Row; reason: string }> = [];
+    const onDisk: Delivery = { acked: [], rejected: [] };
+    for (const seq of acked) {
+      if (seq <= 0) continue;
+      if (this.keeper.memory.remove(seq) === undefined) onDisk.acked.push(seq);
+      else this.keeper.account.delivered += this.countSettled(seq);
     }
-    this.pendingCount -= gone;
+    for (const { seq, reason } of rejected) {
+      if (seq <= 0) continue;
+      const row = this.keeper.memory.remove(seq);
+      if (row === undefined) onDisk.rejected.push({ seq, reason });
+      else {
+        add(this.keeper.account.rejected, reason, this.countSettled(seq));
+        letters.push({ row, reason });
+      }
+    }
+    if (onDisk.acked.length + onDisk.rejected.length + kept.length + letters.length === 0) return;
+    const done = this.keeper.onDisk((db) => {
+      this.settleOnDisk(db, onDisk, kept, letters);
+      return true;
+    });
+    if (done !== true) this.settleLater(onDisk);
   }
 
   /** From now on everything that waits counts as having waited out an outage. */
   markReplayed(): void {
-    this.replayedUpTo = this.last;
+    if (this.keeper.replayedUpTo === this.keeper.account.last) return;
+    this.keeper.replayedUpTo = this.keeper.account.last;
+    this.keeper.fresh = 0;
+    // What was read before will be read again.
+    this.keeper.outstanding.clear();
+    this.signalChange();
   }
 
   /** The routers' baselines as last committed. */
   baselines(): Map<string, Baseline> {
-    return new Map(this.statements.baselines.all().map(({ router, baseline }) => [router, JSON.parse(baseline) as Baseline]));
+    return new Map([...this.keeper.savedBaselines, ...this.keeper.changedBaselines]);
   }
 
   ledger(): Ledger {
-    const ledger: Ledger = {
-      first: this.first,
-      last: this.last,
-      produced: 0,
-      delivered: 0,
-      pending: this.pendingCount,
-      dropped: {},
-      rejected: {},
-    };
-    for (const { what, reason, n } of this.statements.counts.all()) {
-      if (what === 'produced' || what === 'delivered') ledger[what] = n;
-      else if (what === 'dropped' || what === 'rejected') ledger[what][reason] = n;
-    }
-    return ledger;
+    const { first, last, produced, delivered, dropped, rejected } = this.keeper.account;
+    return { first, last, produced, delivered, pending: waiting(this.keeper.account), dropped: { ...dropped }, rejected: { ...rejected } };
   }
 
   stats(): OutboxStats {
-    return { ...this.ledger(), bytes: this.bytes(), oldestAt: this.statements.oldest.get()?.at };
+    const ledger = this.ledger();
+    const oldest = this.keeper.onOpenFile((db) => db.oldest(0, 1)[0]?.elapsed) ?? this.keeper.memory.oldest?.elapsed;
+    return {
+      ...ledger,
+      bytes: bytesOnDisk(this.keeper.options.file),
+      maxBytes: this.keeper.options.maxBytes,
+      oldestMs: oldest === undefined ? undefined : Math.max(0, this.keeper.elapsed() - oldest),
+      backlog: Math.max(0, ledger.pending - this.keeper.fresh),
+      memory: { records: this.keeper.memory.size, bytes: this.keeper.memory.bytes },
+      ...this.keeper.whereabouts(),
+      faults: { ...this.keeper.counted.faults },
+      repairs: this.keeper.counted.repairs,
+      restamped: this.keeper.counted.restamped,
+    };
   }
 
-  /** Resolves at the next append. */
-  nextAppend(): Promise<void> {
+  /** Where new records are kept now, and why in memory where that is not as it should be. */
+  whereabouts(): { where: Where; cause: string | undefined } {
+    return this.keeper.whereabouts();
+  }
+
+  /** Records that wait, counted one by one: for a check on demand, as it takes time with a large backlog. */
+  count(): number {
+    return (
+      (this.keeper.db?.db.prepare<[], { n: number }>('SELECT count(*) AS n FROM records').get()?.n ?? 0) -
+      this.keeper.gone.size +
+      this.keeper.memory.size
+    );
+  }
+
+  /** Resolves at the next append, or when a lane has changed otherwise. */
+  nextChange(): Promise<void> {
     return this.changed.promise;
   }
 
+  /** What has to be done from time to time; call it about once a second. */
+  maintain(): void {
+    this.keeper.maintain();
+  }
+
+  /** Takes everything to the disk and ends. */
   close(): void {
-    this.db.close();
+    this.keeper.close();
   }
 
-  private bytes(): number {
-    const pages = Number(this.db.pragma('page_count', { simple: true })) - Number(this.db.pragma('freelist_count', { simple: true }));
-    let wal = 0;
-    try {
-      wal = statSync(`${this.options.file}-wal`).size;
-    } catch {
-      // No write-ahead log yet.
+  private appendToDisk(db: OutboxDb, rows: Row[]): void {
+    this.keeper.reserve(rows.length, false);
+    const started = performance.now();
+    const room = this.keeper.makeRoom(db, rows);
+    this.keeper.commit(db, this.keeper.options.durability !== 'normal', (draft) => {
+      const first = draft.last + 1;
+      draft.last += rows.length;
+      draft.produced += rows.length;
+      if (this.keeper.isAged(db)) this.keeper.dropAged(db, draft);
+      rows.forEach((row, i) => {
+        row.seq = first + i;
+      });
+      this.keeper.fresh += rows.length;
+      if (room) for (const row of rows) db.insert(row);
+      else this.keeper.dropped(db, draft, first, draft.last, rows.length, 'buffer_full');
+    });
+    this.keeper.noteSpeed(performance.now() - started);
+  }
+
+  private appendToMemory(rows: readonly Row[]): void {
+    const { memoryBytes, policy, durability } = this.keeper.options;
+    this.keeper.reserve(rows.length, true);
+    for (const row of rows) {
+      // Nothing is dropped from memory while the disk would take it.
+      if (!this.keeper.memory.fits(row, memoryBytes) && !this.keeper.isCutOff && (durability === 'on-outage' || this.keeper.isSlow()))
+        this.keeper.spill();
+      this.keeper.account.last += 1;
+      this.keeper.account.produced += 1;
+      row.seq = this.keeper.account.last;
+      const gone = this.keeper.memory.makeRoom(row, memoryBytes, policy);
+      for (const { first, last } of runs(gone)) this.droppedInMemory(first, last, last - first + 1);
+      if (this.keeper.memory.fits(row, memoryBytes)) {
+        this.keeper.memory.add(row);
+        this.keeper.fresh += 1;
+      } else this.droppedInMemory(row.seq, row.seq, 1);
     }
-    return pages * this.pageSize + wal;
   }
 
-  /** Drops the oldest records beyond the bounds; runs inside the append's transaction. Returns how many. */
-  private evict(now: number): number {
-    let total = 0;
-    const cutoff = this.options.maxAgeMs > 0 ? now - this.options.maxAgeMs : -Infinity;
-    for (;;) {
-      const over = this.bytes() - this.options.maxBytes;
-      const rows = this.statements.oldestSeqs.all(over > 0 ? 1000 : 100);
-      const aged = rows.findIndex(({ at }) => at >= cutoff);
-      const old = aged < 0 ? rows.length : aged;
-      if (old > 0) {
-        total += this.drop(rows.slice(0, old), 'age', now);
-        continue;
+  private droppedInMemory(first: number, last: number, count: number): void {
+    add(this.keeper.account.dropped, 'memory_full', count);
+    this.keeper.fresh = Math.max(0, this.keeper.fresh - count);
+    this.keeper.notices.tell(undefined, { first, last, count, reason: 'memory_full' });
+  }
+
+  private settleOnDisk(
+    db: OutboxDb,
+    { acked, rejected }: Delivery,
+    noticeIds: readonly number[],
+    letters: ReadonlyArray<{ row: Row; reason: string }>,
+  ): void {
+    const now = this.keeper.options.nowMs();
+    const expected = [...acked, ...rejected.map(({ seq }) => seq)].filter((seq) => this.keeper.outstanding.has(seq));
+    let gone = 0;
+    let freshGone = 0;
+    this.keeper.commit(db, false, (draft) => {
+      for (const id of noticeIds) db.removeNotice(id);
+      for (const { first, last } of runs(acked)) {
+        const removed = db.remove(first, last);
+        draft.delivered += removed;
+        gone += removed;
+        if (first > this.keeper.replayedUpTo) freshGone += removed;
       }
-      if (over <= 0 || rows.length === 0) return total;
-      let freed = 0;
-      const out: typeof rows = [];
-      for (const row of rows) {
-        if (freed >= over + this.pageSize) break;
-        out.push(row);
-        freed += row.bytes;
+      for (const { seq, reason } of rejected) {
+        if (!db.bury(seq, reason, now)) continue;
+        add(draft.rejected, reason, 1);
+        gone += 1;
+        if (seq > this.keeper.replayedUpTo) freshGone += 1;
       }
-      total += this.drop(out, 'buffer_full', now);
-      // Pages become free only when all their rows are gone: one round a commit is enough to stay at the bound.
-      if (freed >= over) return total;
+      for (const { row, reason } of letters) db.putDeadLetter({ ...row, at: now, reason });
+      if (rejected.length + letters.length > 0) db.trimDeadLetters();
+      if (gone < expected.length && !db.changedByOthers())
+        throw new DamageError(`${expected.length - gone} records could be read and not be found again`);
+    });
+    for (const seq of expected) this.keeper.outstanding.delete(seq);
+    this.keeper.fresh = Math.max(0, this.keeper.fresh - freshGone);
+  }
+
+  /** The disk does not take it now: remembered, and done when it does. */
+  private settleLater({ acked, rejected }: Delivery): void {
+    for (const seq of acked) {
+      if (this.keeper.outstanding.delete(seq) && this.keeper.gone.add(seq)) this.keeper.account.delivered += this.countSettled(seq);
+    }
+    for (const { seq, reason } of rejected) {
+      if (!this.keeper.outstanding.delete(seq) || !this.keeper.gone.add(seq)) continue;
+      add(this.keeper.account.rejected, reason, this.countSettled(seq));
+      this.keeper.goneRejected.push({ seq, reason });
     }
   }
 
-  private drop(rows: Array<{ seq: number }>, reason: string, now: number): number {
-    let dropped = 0;
-    for (const { first, last } of runs(rows.map((row) => row.seq))) {
-      const { changes } = this.statements.remove.run(first, last);
-      dropped += changes;
-      const notice = { type: 'gap', agent: this.options.agentId, from: first, to: last, count: changes, reason, at: now };
-      this.statements.addNotice.run(JSON.stringify(notice));
+  private countSettled(seq: number): 1 {
+    if (seq > this.keeper.replayedUpTo) this.keeper.fresh = Math.max(0, this.keeper.fresh - 1);
+    return 1;
+  }
+
+  private dropDamaged(db: OutboxDb, damaged: readonly DamagedRows[]): void {
+    const { keeper } = this;
+    const all = damaged.flatMap(({ seqs }) => seqs);
+    keeper.counted.faults.damaged = (keeper.counted.faults.damaged ?? 0) + all.length;
+    keeper.report('error', `${all.length} records are not as they were written: they are dropped`, { from: all[0], to: all.at(-1) });
+    keeper.commit(db, false, (draft) => {
+      for (const { first, last, seqs } of damaged) {
+        for (const seq of seqs) if (db.remove(seq, seq) !== 1) throw new DamageError(`record ${seq} could be read and not be found again`);
+        keeper.dropped(db, draft, first, last, seqs.length, 'corrupt');
+      }
+    });
+  }
+
+  private entry({ seq, era, boot, topic, key, body }: Row): Entry {
+    const headers: Headers = { [HEADER.agent]: this.keeper.options.agentId, [HEADER.boot]: boot, [HEADER.seq]: String(seq) };
+    if (seq <= this.keeper.replayedUpTo) headers[HEADER.replayed] = '1';
+    const { wallClock } = this.keeper.options;
+    const shift = wallClock?.shiftOf(era) ?? 0;
+    if (shift !== 0) {
+      headers[OUTBOX_HEADER.restamped] = '1';
+      this.keeper.counted.restamped += 1;
+      return { seq, topic, key, headers, body: restamp(body, shift) };
     }
-    this.statements.count.run('dropped', reason, dropped);
-    return dropped;
+    if (wallClock?.isWrong(era) === true) headers[OUTBOX_HEADER.clock] = 'wrong';
+    return { seq, topic, key, headers, body };
   }
 
   private signalChange(): void {
     this.changed.resolve();
     this.changed = Promise.withResolvers<void>();
   }
-}
-
-/** Numbers as runs of neighbours, in order. */
-function runs(numbers: readonly number[]): Array<{ first: number; last: number }> {
-  const found: Array<{ first: number; last: number }> = [];
-  for (const n of [...numbers].sort((a, b) => a - b)) {
-    const run = found.at(-1);
-    if (run !== undefined && n === run.last + 1) run.last = n;
-    else if (run === undefined || n !== run.last) found.push({ first: n, last: n });
-  }
-  return found;
 }

@@ -11,6 +11,7 @@ const BENCHES: { [name: string]: () => Promise<{ run(): Promise<BenchTable> }> }
   pipeline: () => import('./pipeline.ts'),
   latency: () => import('./latency.ts'),
   netflow: () => import('./netflow.ts'),
+  kafka: () => import('./kafka.ts'),
 };
 
 const asked = process.argv.slice(2);

@@ -231,6 +231,7 @@ function checkExposure(config: Config, complain: Complain): void {
   http(config.agent.http, ['agent', 'http']);
   http(config.aggregator.http, ['aggregator', 'http']);
   http(config.ml.http, ['ml', 'http']);
+  http(config.pods.http, ['pods', 'http']);
   const { host, users, tls, insecure, enabled } = config.aggregator.mqtt;
   if (enabled && !isLoopback(host) && !insecure && users === undefined && tls?.require_client_certificate !== true) {
     complain(

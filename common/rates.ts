@@ -10,6 +10,8 @@ import { epochMicros, type MetricFamily, type MlInput, RECEIVED_BYTES, RECEIVED_
 export interface DeviceCounters {
   bytes: string;
   packets: string;
+  /** The interface's identity, where it can be told: one that is made anew under an old name has another. */
+  id?: string;
 }
 
 /** The last reading of a router: what the next one is measured against. Plain JSON, so that it can be kept. */
@@ -20,6 +22,22 @@ export interface Baseline {
   monotonic?: string;
   boot?: string;
   devices: { [device: string]: DeviceCounters };
+  /** The reading before a fall, until it is clear whether the fall was one, or a glitch. */
+  held?: Omit<Baseline, 'held'>;
+}
+
+/** What the counters did in an interval beside counting. */
+export interface CounterEvents {
+  /** Interfaces with a counter that fell and had not passed its end. */
+  reset: number;
+  /** 32-bit counters that passed their end. */
+  wrap: number;
+  /** Interfaces whose fall was none: the next reading went on where the one before the fall had been. */
+  glitch: number;
+  /** Interfaces that are gone, that are new or back, and that were made anew under an old name. */
+  vanished: number;
+  appeared: number;
+  recreated: number;
 }
 
 export interface RateParams {
@@ -32,7 +50,7 @@ export interface RateParams {
 }
 
 /** Why an interval gave no rate. */
-export type NoRateReason = 'first' | 'reset' | 'gap' | 'not_newer' | 'no_interface' | 'bad_counter';
+export type NoRateReason = 'first' | 'reset' | 'gap' | 'not_newer' | 'no_interface' | 'bad_counter' | 'reboot';
 
 export interface Rates {
   /** Sum over interfaces of the packets' difference, by time and multiplier [packets/s]. */
@@ -49,7 +67,9 @@ export interface Rates {
   wraps: number;
 }
 
-export type RateOutcome = { rates: Rates; baseline: Baseline } | { noRate: NoRateReason; baseline: Baseline | undefined };
+export type RateOutcome = ({ rates: Rates; baseline: Baseline } | { noRate: NoRateReason; baseline: Baseline | undefined }) & {
+  events: CounterEvents;
+};
 
 const WRAP = 1n << 32n;
 /** A 32-bit counter counts as close below its end from here on. */
@@ -57,6 +77,12 @@ const NEAR_WRAP = (WRAP / 4n) * 3n;
 /** The least a frame takes on the wire: 64 bytes, preamble, gap [bits]. */
 const MIN_FRAME_BITS = 84 * 8;
 const GAP_INTERVALS = 5;
+/** Counters and clocks are not read at one moment: so much above the link's speed is still no spike. */
+const SPEED_SLACK = 1.1;
+
+export function noEvents(): CounterEvents {
+  return { reset: 0, wrap: 0, glitch: 0, vanished: 0, appeared: 0, recreated: 0 };
+}
 
 const COUNTER = /^\+?(\d+)(?:\.(\d*))?(?:[eE]([+-]?\d{1,4}))?$/;
 
@@ -116,54 +142,148 @@ function secondsBetween(previous: Baseline, next: Baseline): number {
 
 /**
  * The rates of the interval between two readings of one router.
+ *
+ * After a fall the reading before it is held: where a later reading is above it again, and further above the fallen one than the link can
+ * carry, the fall was a glitch (an exporter that read 0), and the interval runs from the held reading. What is neither gives no rate.
  * @param previous the router's baseline, undefined when it has none
  * @param next the new reading; undefined counters mean that one was not a number
  * @returns the rates, or the reason for none; and the baseline that holds from now on
  */
 export function rate(
   previous: Baseline | undefined,
-  next: Omit<Baseline, 'devices'> & { devices: Baseline['devices'] | undefined },
+  next: Omit<Baseline, 'devices' | 'held'> & { devices: Baseline['devices'] | undefined },
   params: RateParams,
 ): RateOutcome {
-  if (next.devices === undefined) return { noRate: 'bad_counter', baseline: previous };
+  const events = noEvents();
+  if (next.devices === undefined) return { noRate: 'bad_counter', baseline: previous, events };
   const baseline: Baseline = { ...next, devices: next.devices };
-  if (Object.keys(next.devices).length === 0) return { noRate: 'no_interface', baseline: previous };
-  if (previous === undefined) return { noRate: 'first', baseline };
+  if (Object.keys(next.devices).length === 0) return { noRate: 'no_interface', baseline: previous, events };
+  if (previous === undefined) return { noRate: 'first', baseline, events };
   const seconds = secondsBetween(previous, baseline);
-  if (!(seconds > 0)) return { noRate: 'not_newer', baseline: previous };
-  if (seconds > GAP_INTERVALS * params.pollingIntervalS) return { noRate: 'gap', baseline };
+  if (!(seconds > 0)) return { noRate: 'not_newer', baseline: previous, events };
+  noteInterfaces(previous, baseline, events);
+  if (seconds > GAP_INTERVALS * params.pollingIntervalS) return { noRate: 'gap', baseline, events };
 
-  const maxBits = params.maxThroughputMbps * 1e6 * seconds;
-  let deltaBytes = 0n;
-  let deltaPackets = 0n;
-  let wraps = 0;
-  let paired = 0;
-  for (const [device, now] of Object.entries(baseline.devices)) {
-    const before = previous.devices[device];
-    if (before === undefined) continue;
-    const bytes = difference(before.bytes, now.bytes, maxBits / 8);
-    const packets = difference(before.packets, now.packets, maxBits / MIN_FRAME_BITS);
-    if (bytes === undefined || packets === undefined) return { noRate: 'reset', baseline };
-    deltaBytes += bytes.delta;
-    deltaPackets += packets.delta;
-    wraps += Number(bytes.wrapped) + Number(packets.wrapped);
-    paired += 1;
+  const since = differences(previous, baseline, seconds, params);
+  const { held } = previous;
+  if (since === undefined) {
+    events.reset = fallen(previous, baseline, seconds, params);
+    // A second fall before the first is understood: what was read first is still the better measure.
+    return { noRate: 'reset', baseline: { ...baseline, held: held ?? withoutHeld(previous) }, events };
   }
-  if (paired === 0) return { noRate: 'no_interface', baseline };
-
+  if (since.paired === 0) return { noRate: 'no_interface', baseline, events };
+  let found = { ...since, seconds };
+  const plausible = isPlausible(since, seconds, params);
+  // A first reading of 0, or a new interface's: nothing tells whether it was one, so it is no measure for a jump.
+  if (held === undefined && !plausible && beginsAtZero(previous, baseline)) return { noRate: 'reset', baseline, events };
+  if (held !== undefined) {
+    if (!plausible) {
+      const whole = secondsBetween(held, baseline);
+      const sinceHeld =
+        whole > 0 && whole <= GAP_INTERVALS * params.pollingIntervalS ? differences(held, baseline, whole, params) : undefined;
+      if (sinceHeld === undefined || sinceHeld.paired === 0 || !isPlausible(sinceHeld, whole, params))
+        return { noRate: 'reset', baseline, events };
+      found = { ...sinceHeld, seconds: whole };
+      events.glitch = 1;
+    } else if (isBelow(baseline, held)) baseline.held = held;
+  }
+  events.wrap = found.wraps;
+  const { deltaBytes, deltaPackets, wraps } = found;
   const rates: Rates = {
-    packetRate: (Number(deltaPackets) / seconds) * params.multiplier,
+    packetRate: (Number(deltaPackets) / found.seconds) * params.multiplier,
     averageLength: deltaPackets === 0n ? 0 : Number(deltaBytes) / Number(deltaPackets),
-    occupation: ((Number(deltaBytes) * 8) / seconds / (params.maxThroughputMbps * 1e6)) * 100,
+    occupation: ((Number(deltaBytes) * 8) / found.seconds / (params.maxThroughputMbps * 1e6)) * 100,
     deltaBytes,
     deltaPackets,
-    seconds,
+    seconds: found.seconds,
     wraps,
   };
   if (!Number.isFinite(rates.packetRate) || !Number.isFinite(rates.averageLength) || !Number.isFinite(rates.occupation)) {
-    return { noRate: 'bad_counter', baseline };
+    return { noRate: 'bad_counter', baseline, events };
   }
-  return { rates, baseline };
+  return { rates, baseline, events };
+}
+
+function withoutHeld({ held: _, ...rest }: Baseline): Omit<Baseline, 'held'> {
+  return rest;
+}
+
+interface Differences {
+  deltaBytes: bigint;
+  deltaPackets: bigint;
+  wraps: number;
+  /** Interfaces in both readings. */
+  paired: number;
+}
+
+/** Sums over the interfaces that both readings have; undefined where a counter fell. */
+function differences(from: Omit<Baseline, 'held'>, to: Baseline, seconds: number, params: RateParams): Differences | undefined {
+  const { bytesMost, packetsMost } = most(seconds, params);
+  const sum: Differences = { deltaBytes: 0n, deltaPackets: 0n, wraps: 0, paired: 0 };
+  for (const [device, now] of Object.entries(to.devices)) {
+    const before = from.devices[device];
+    if (before === undefined || isAnother(before, now)) continue;
+    const bytes = difference(before.bytes, now.bytes, bytesMost);
+    const packets = difference(before.packets, now.packets, packetsMost);
+    if (bytes === undefined || packets === undefined) return undefined;
+    sum.deltaBytes += bytes.delta;
+    sum.deltaPackets += packets.delta;
+    sum.wraps += Number(bytes.wrapped) + Number(packets.wrapped);
+    sum.paired += 1;
+  }
+  return sum;
+}
+
+/** What the link can carry in so many seconds. */
+function most(seconds: number, params: RateParams): { bytesMost: number; packetsMost: number } {
+  const bits = params.maxThroughputMbps * 1e6 * seconds;
+  return { bytesMost: bits / 8, packetsMost: bits / MIN_FRAME_BITS };
+}
+
+function isPlausible({ deltaBytes, deltaPackets }: Differences, seconds: number, params: RateParams): boolean {
+  const { bytesMost, packetsMost } = most(seconds, params);
+  return Number(deltaBytes) <= bytesMost * SPEED_SLACK && Number(deltaPackets) <= packetsMost * SPEED_SLACK;
+}
+
+/** Whether an interface of the reading has not come back to where it was. */
+function isBelow(reading: Baseline, held: Omit<Baseline, 'held'>): boolean {
+  return Object.entries(reading.devices).some(([device, now]) => {
+    const before = held.devices[device];
+    return (
+      before !== undefined &&
+      !isAnother(before, now) &&
+      (BigInt(now.bytes) < BigInt(before.bytes) || BigInt(now.packets) < BigInt(before.packets))
+    );
+  });
+}
+
+function beginsAtZero(previous: Baseline, next: Baseline): boolean {
+  return Object.entries(previous.devices).some(
+    ([device, { bytes, packets }]) => next.devices[device] !== undefined && (bytes === '0' || packets === '0'),
+  );
+}
+
+function isAnother(before: DeviceCounters, now: DeviceCounters): boolean {
+  return before.id !== undefined && now.id !== undefined && before.id !== now.id;
+}
+
+function noteInterfaces(previous: Baseline, next: Baseline, events: CounterEvents): void {
+  for (const [device, now] of Object.entries(next.devices)) {
+    const before = previous.devices[device];
+    if (before === undefined) events.appeared += 1;
+    else if (isAnother(before, now)) events.recreated += 1;
+  }
+  for (const device of Object.keys(previous.devices)) if (next.devices[device] === undefined) events.vanished += 1;
+}
+
+/** How many interfaces have a counter that fell. */
+function fallen(previous: Baseline, next: Baseline, seconds: number, params: RateParams): number {
+  return Object.entries(next.devices).filter(([device, now]) => {
+    const before = previous.devices[device];
+    if (before === undefined) return false;
+    const only = (counters: DeviceCounters): Baseline => ({ ...next, devices: { [device]: counters } });
+    return differences(only(before), only(now), seconds, params) === undefined;
+  }).length;
 }
 
 /**

@@ -161,9 +161,13 @@ export const ConfigSchema = Type.Object(
         http: Http(9470, 'the agent (collector, metrics, health)'),
         buffer: Type.Object(
           {
-            max_bytes: whole('Most that the buffer may take on disk, its log included [bytes]; `policy` says what is dropped beyond it', 1048576, {
-              default: 1073741824,
-            }),
+            max_bytes: whole(
+              'Most that the buffer may take on disk, its log included [bytes]; `policy` says what is dropped beyond it',
+              1048576,
+              {
+                default: 1073741824,
+              },
+            ),
             max_age: whole(
               'Seconds a record may wait before it is dropped and counted; only time that the machine is on counts; 0 is for ever',
               0,
@@ -196,7 +200,11 @@ export const ConfigSchema = Type.Object(
                   '`fresh-first`: after an outage new records go out at once and the backlog beside them. `fifo`: strictly in order',
                   'fresh-first',
                 ),
-                rate: Type.Number({ description: 'Records of the backlog sent a second, with a jitter; 0 is without a bound', minimum: 0, default: 1000 }),
+                rate: Type.Number({
+                  description: 'Records of the backlog sent a second, with a jitter; 0 is without a bound',
+                  minimum: 0,
+                  default: 1000,
+                }),
               },
               { ...closed, default: {}, description: 'How records that waited out an outage or a restart are sent' },
             ),
@@ -394,6 +402,97 @@ export const ConfigSchema = Type.Object(
         }),
       },
       { ...closed, default: {}, description: 'The NetFlow normaliser, role `netflow` of the aggregator' },
+    ),
+
+    pods: Type.Object(
+      {
+        prometheus: Type.Object(
+          {
+            url: text('Address of the Prometheus API, with the path before `/api/v1` where there is one', {
+              default: 'http://127.0.0.1:9090',
+              pattern: '^https?://',
+            }),
+            username: Type.Optional(text('User name, for a login with a password', { minLength: 1 })),
+            password: Type.Optional(text('Password')),
+            password_file: Type.Optional(text('File that holds the password; read again for each request')),
+            token_file: Type.Optional(text('File that holds a bearer token; read again for each request')),
+            tls: Type.Optional(Tls),
+            timeout: Type.Number({
+              description: 'Seconds after which a query is given up',
+              exclusiveMinimum: 0,
+              maximum: 600,
+              default: 10,
+            }),
+            max_response_bytes: whole('Largest answer taken, unpacked [bytes]', 1024, { default: 16777216 }),
+          },
+          { ...closed, default: {}, description: 'Where the metrics are asked for' },
+        ),
+        topic: text('Topic of the messages', { default: 'nfvi.ncsrd.kubernetes', minLength: 1 }),
+        interval: Type.Number({ description: 'Seconds between two rounds', exclusiveMinimum: 0, maximum: 86400, default: 20 }),
+        step: text('Time between two values, as Prometheus writes durations (`20s`, `1m30s`)', {
+          default: '20s',
+          pattern: '^([0-9]+([.][0-9]+)?|([0-9]+(ms|s|m|h|d|w))+)$',
+        }),
+        window: text('Time that a rate or an average is taken over; also how far the very first round looks back', {
+          default: '1m',
+          pattern: '^([0-9]+(ms|s|m|h|d|w))+$',
+        }),
+        delay: Type.Number({
+          description: 'Seconds that a value is left to settle before it is asked for: as long as a scrape may take',
+          minimum: 0,
+          maximum: 3600,
+          default: 5,
+        }),
+        max_catch_up: Type.Number({
+          description: 'Seconds of missed rounds that are made up for at most',
+          exclusiveMinimum: 0,
+          maximum: 2592000,
+          default: 3600,
+        }),
+        selector: text('Label matchers of all queries', { default: 'image!=""' }),
+        container_label: text('Label that holds the container’s id', { default: 'id', pattern: '^[a-zA-Z_][a-zA-Z0-9_]*$' }),
+        container_pattern: text(
+          'Regular expression that finds the id in the label: its first group, or all of the match. Series without a match are left out',
+          { default: '(?:^|[/:-])([0-9a-f]{32,64})(?:[.]scope)?$', minLength: 1 },
+        ),
+        queries: Type.Object(
+          {
+            rate: text('Of counters', { default: 'sum by ({label}) (rate({metric}{{selector}}[{window}]))', minLength: 1 }),
+            average: text('Of everything else', {
+              default: 'sum by ({label}) (avg_over_time({metric}{{selector}}[{window}]))',
+              minLength: 1,
+            }),
+          },
+          { ...closed, default: {}, description: 'Query templates, with `{metric}`, `{selector}`, `{window}` and `{label}`' },
+        ),
+        metrics: Type.Optional(
+          Type.Array(
+            Type.Object(
+              {
+                name: text('Name of the metric, in Prometheus and in the messages', { minLength: 1 }),
+                type: oneOf(['counter', 'gauge'], 'Type written into the messages', 'gauge'),
+                unit: text('Unit written into the messages', { default: '' }),
+                query: Type.Optional(
+                  text('`rate`, `average`, or a template of its own; `rate` for counters and `average` for gauges when missing', {
+                    minLength: 1,
+                  }),
+                ),
+                label: Type.Optional(
+                  text('Label that holds the container’s id, instead of `container_label`', { pattern: '^[a-zA-Z_][a-zA-Z0-9_]*$' }),
+                ),
+                dropped: Type.Optional(
+                  text('For a loss worked out here: the metric of the list that counts what was dropped', { minLength: 1 }),
+                ),
+                total: Type.Optional(text('For a loss worked out here: the metric of the list that counts everything', { minLength: 1 })),
+              },
+              closed,
+            ),
+            { description: 'The metrics asked for; the list in docs/pods.md when missing', minItems: 1 },
+          ),
+        ),
+        http: Http(9495, 'the command `pods` (metrics, health)'),
+      },
+      { ...closed, default: {}, description: 'The publisher of Kubernetes pods’ metrics, role `pods` of the aggregator' },
     ),
 
     ml: Type.Object(

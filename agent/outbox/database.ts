@@ -29,6 +29,13 @@ export interface Row {
   body: string;
 }
 
+/** Rows that are not as they were written. Their numbers may be wrong as well: what is lost lies between their good neighbours. */
+export interface DamagedRows {
+  seqs: number[];
+  first: number;
+  last: number;
+}
+
 interface StoredRow extends Row {
   crc: number;
 }
@@ -53,6 +60,8 @@ export const LAYOUT = 2;
 export const PAGE = 4096;
 /** Pages of the index of the write-ahead log, the marks file, and rounding. */
 const FILES_BESIDE = 96 * 1024;
+/** Numbers of notices come nowhere near. */
+const MOST_NOTICES = 2 ** 40;
 const DEAD_LETTERS_KEPT = 10_000;
 /** A short wait: a reader must not hold the polling up. */
 const LOCK_WAIT_MS = 250;
@@ -64,7 +73,7 @@ const SCHEMA = `
     seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, elapsed INTEGER NOT NULL, era INTEGER NOT NULL,
     boot TEXT NOT NULL, topic TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, crc INTEGER NOT NULL
   );
-  CREATE TABLE IF NOT EXISTS notices (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS notices (id INTEGER PRIMARY KEY, body TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS baselines (router TEXT PRIMARY KEY, baseline TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS dead_letters (
     seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, topic TEXT NOT NULL, key TEXT NOT NULL, reason TEXT NOT NULL, body TEXT NOT NULL
@@ -109,9 +118,10 @@ export class OutboxDb {
   persisted: Account | undefined;
   private readonly statements;
   private memory = 0;
+  private lastNotice = 0;
   private time: Omit<OwnTime, 'boot'> = { elapsed: -1, monotonic: -1 };
   private durable: boolean | undefined;
-  private version: unknown;
+  private version: number | undefined;
   private walBytes = 0;
   private maxBytes = 0;
 
@@ -165,12 +175,13 @@ export class OutboxDb {
 
   /** Most bytes that one transaction may write. */
   get mostBytes(): number {
-    return Math.floor(this.walBytes / 2);
+    return Math.floor(this.walBytes / 3);
   }
 
   /** Pages in use. */
   livePages(): number {
-    return Number(this.db.pragma('page_count', { simple: true })) - Number(this.db.pragma('freelist_count', { simple: true }));
+    const { all, free } = this.pages();
+    return all - free;
   }
 
   /** Bytes on disk: what the files take, blocks that the file system set aside included. */
@@ -185,13 +196,13 @@ export class OutboxDb {
   write<T>(durable: boolean, work: () => T): T {
     this.keepLogSmall();
     if (this.durable !== durable) {
-      this.db.pragma(`synchronous = ${durable ? 'FULL' : 'NORMAL'}`);
+      this.db.exec(`PRAGMA synchronous = ${durable ? 'FULL' : 'NORMAL'}`);
       this.durable = durable;
     }
     const before = { pending: this.pending, persisted: this.persisted, memory: this.memory, time: this.time };
     try {
       const result = this.db.transaction(work).immediate();
-      this.version = this.db.pragma('data_version', { simple: true });
+      this.version = this.statements.dataVersion.get()?.data_version;
       return result;
     } catch (error) {
       Object.assign(this, before);
@@ -201,11 +212,14 @@ export class OutboxDb {
 
   /** Whether another program has written since the last transaction of ours. Ask inside a transaction. */
   changedByOthers(): boolean {
-    return this.version !== undefined && this.db.pragma('data_version', { simple: true }) !== this.version;
+    return this.version !== undefined && this.statements.dataVersion.get()?.data_version !== this.version;
   }
 
   /** Reads account and counts as they stand. @throws DamageError where they cannot be right */
   load(): void {
+    const { all, free } = this.pages();
+    if (all * PAGE > sizeOnDisk(this.file) + sizeOnDisk(`${this.file}-wal`) || free >= all)
+      throw new DamageError('the file says that it is longer than it is');
     const meta = new Map(this.statements.allMeta.all().map(({ name, value }) => [name, value]));
     this.pending = meta.get('pending') ?? 0;
     this.memory = meta.get('memory') ?? 0;
@@ -300,12 +314,29 @@ export class OutboxDb {
     return changes;
   }
 
-  /** The records of a range in order, at most so many (-1: all); `damaged` are numbers of rows that are not as they were written. */
-  read(first: number, last: number, limit: number): { rows: Row[]; damaged: number[] } {
+  /**
+   * The records of a range in order, at most so many (-1: all), and apart from them those that are not as they were written.
+   * @throws DamageError where their numbers are out of order
+   */
+  read(first: number, last: number, limit: number): { rows: Row[]; damaged: DamagedRows[] } {
     const stored = this.statements.read.all(first, last, limit);
-    const damaged = stored.filter((row) => !isGood(row)).map(({ seq }) => seq);
-    const rows = damaged.length === 0 ? stored : stored.filter(({ seq }) => !damaged.includes(seq));
-    return { rows, damaged };
+    const damaged: DamagedRows[] = [];
+    let below = first - 1;
+    for (const [i, { seq }] of stored.entries()) {
+      if (!(seq > below)) throw new DamageError(`record ${seq} comes after ${below}`);
+      below = seq;
+      const row = stored[i];
+      if (row === undefined || isGood(row)) continue;
+      const before = stored[i - 1]?.seq ?? seq - 1;
+      const open = damaged.at(-1);
+      if (open !== undefined && open.seqs.at(-1) === before) open.seqs.push(seq);
+      else damaged.push({ first: before + 1, last: 0, seqs: [seq] });
+      const group = damaged.at(-1);
+      if (group !== undefined) group.last = (stored[i + 1]?.seq ?? seq + 1) - 1;
+    }
+    if (damaged.length === 0) return { rows: stored, damaged };
+    const bad = new Set(damaged.flatMap(({ seqs }) => seqs));
+    return { rows: stored.filter(({ seq }) => !bad.has(seq)), damaged };
   }
 
   /** The oldest records above a number, without their bodies. */
@@ -316,8 +347,13 @@ export class OutboxDb {
   notices(limit: number): Array<{ id: number; body: string }> {
     return this.statements.notices.all(limit);
   }
+  /** Numbers are not used twice in one life: a late confirmation must not meet another notice. */
   addNotice(body: string): number {
-    return Number(this.statements.addNotice.run(body).lastInsertRowid);
+    const last = Math.max(this.lastNotice, this.statements.lastNotice.get()?.id ?? 0);
+    if (last >= MOST_NOTICES) throw new DamageError(`a notice has the number ${last}`);
+    this.statements.addNotice.run(last + 1, body);
+    this.lastNotice = last + 1;
+    return last + 1;
   }
   setNotice(id: number, body: string): void {
     this.statements.setNotice.run(body, id);
@@ -362,10 +398,13 @@ export class OutboxDb {
     this.statements.dropEras.run(id);
   }
 
-  /** Gives free pages at the end back to the file system, at most so many. */
+  /** Gives free pages at the end back to the file system, at most so many at a time, where much is free or the cap was lowered. */
   shrink(pages: number): void {
-    if (Number(this.db.pragma('freelist_count', { simple: true })) < 256) return;
+    const { all, free } = this.pages();
+    const tooMany = all - this.capacity;
+    if (tooMany <= 0 && (free < 256 || free < all / 4)) return;
     this.db.pragma(`incremental_vacuum(${pages})`);
+    if (tooMany > 0) this.db.pragma(`max_page_count = ${this.capacity}`);
   }
 
   /** Whether any record can be found. */
@@ -379,6 +418,10 @@ export class OutboxDb {
     } catch {
       // Damaged or on a disk that is gone: there is nothing left to write.
     }
+  }
+
+  private pages(): { all: number; free: number } {
+    return { all: this.statements.pageCount.get()?.page_count ?? 0, free: this.statements.freeCount.get()?.freelist_count ?? 0 };
   }
 
   private saveReasons(what: 'dropped' | 'rejected', now: Reasons, before: Reasons): void {
@@ -412,6 +455,9 @@ export function bytesOnDisk(file: string): number {
 
 function prepare(db: Db) {
   return {
+    pageCount: db.prepare<[], { page_count: number }>('PRAGMA page_count'),
+    freeCount: db.prepare<[], { freelist_count: number }>('PRAGMA freelist_count'),
+    dataVersion: db.prepare<[], { data_version: number }>('PRAGMA data_version'),
     allMeta: db.prepare<[], { name: string; value: number }>('SELECT name, value FROM meta'),
     meta: db.prepare<[string], { value: number }>('SELECT value FROM meta WHERE name = ?'),
     setMeta: db.prepare('INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value'),
@@ -427,7 +473,8 @@ function prepare(db: Db) {
       'SELECT seq, key, at, elapsed, length(body) + length(topic) + length(key) + length(boot) + 40 AS bytes FROM records WHERE seq > ? ORDER BY seq LIMIT ?',
     ),
     notices: db.prepare<[number], { id: number; body: string }>('SELECT id, body FROM notices ORDER BY id LIMIT ?'),
-    addNotice: db.prepare('INSERT INTO notices (body) VALUES (?)'),
+    addNotice: db.prepare('INSERT INTO notices (id, body) VALUES (?, ?)'),
+    lastNotice: db.prepare<[], { id: number }>('SELECT id FROM notices ORDER BY id DESC LIMIT 1'),
     setNotice: db.prepare('UPDATE notices SET body = ? WHERE id = ?'),
     removeNotice: db.prepare('DELETE FROM notices WHERE id = ?'),
     bury: db.prepare(

@@ -20,6 +20,8 @@ export interface Mark {
   loose: boolean;
   /** Whether the agent ended in order after it. */
   clean: boolean;
+  /** Whether the database was in use: then it has a log. */
+  opened: boolean;
   /** The durability in force. */
   durability: string;
   /** Identity of the kernel's boot. */

@@ -29,13 +29,19 @@ import { type Account, add, isSound, newAccount } from './account.ts';
 import { crcOf, type DeadLetter, OutboxDb, PAGE, type Row } from './database.ts';
 import { syncDir } from './high-water.ts';
 
+export interface Range {
+  first: number;
+  last: number;
+}
+
 export interface Salvage {
   /** Records that could be read, now in the new file. */
   found: number;
-  /** Ranges that could not be read, and may have held records. */
-  lost: Array<{ first: number; last: number }>;
-  /** The highest number seen. */
+  /** The lowest and the highest number found; 0 where none was. */
+  lowest: number;
   highest: number;
+  /** The holes between them: what is lost may lie in each, and what had been settled may as well. */
+  holes: Range[];
   /** Name of the file that was put aside, within the folder. */
   aside: string | undefined;
 }
@@ -76,7 +82,7 @@ export function replace(
   const made = unfinished(file);
   removeFiles(made);
   const target = new OutboxDb(made, maxBytes);
-  let found: Omit<Salvage, 'aside'> = { found: 0, lost: [], highest: 0 };
+  let found: Omit<Salvage, 'aside'> = { ...NOTHING, holes: [] };
   try {
     found = existsSync(file) ? copyReadable(file, target) : found;
     target.write(true, () => finish(target, found));
@@ -190,40 +196,46 @@ function graftFirstPage(file: string, template: string): void {
   }
 }
 
+const NOTHING = { found: 0, lowest: 0, highest: 0 } as const;
+/** More holes than this become one. */
+const HOLES_KEPT = 200;
+
 function copyReadable(file: string, target: OutboxDb): Omit<Salvage, 'aside'> {
   const copied = withReadable(file, (db) => {
-    const found = { found: 0, lost: [] as Salvage['lost'], highest: 0 };
-    found.lost = scanRecords(db, readAccount(db)?.first ?? 1, Number.MAX_SAFE_INTEGER, (rows) => {
+    const found: Omit<Salvage, 'aside'> = { ...NOTHING, holes: [] };
+    scanRecords(db, readAccount(db)?.first ?? 1, Number.MAX_SAFE_INTEGER, (rows) => {
       target.write(false, () => {
         for (const row of rows) if (target.insertNew(row)) found.found += 1;
       });
-      found.highest = Math.max(found.highest, rows.at(-1)?.seq ?? 0);
+      for (const { seq } of rows) noteFound(found, seq);
     });
     target.write(false, () => copyRest(db, target));
     return found;
   });
-  return copied ?? { found: 0, lost: [{ first: 1, last: Number.MAX_SAFE_INTEGER }], highest: 0 };
+  return copied ?? { ...NOTHING, holes: [] };
+}
+
+function noteFound(found: Omit<Salvage, 'aside'>, seq: number): void {
+  if (found.highest === 0) found.lowest = seq;
+  else if (seq > found.highest + 1) {
+    const hole = { first: found.highest + 1, last: seq - 1 };
+    const before = found.holes.at(-1);
+    if (before !== undefined && found.holes.length >= HOLES_KEPT) before.last = hole.last;
+    else found.holes.push(hole);
+  }
+  found.highest = seq;
 }
 
 interface Columns extends Row {
   crc?: number;
 }
 
-/**
- * Reads all records that can be read, in order. Returns the ranges in between that could not be read.
- * @param take is given the good ones
- */
-function scanRecords(db: Db, low: number, high: number, take: (rows: Row[]) => void): Salvage['lost'] {
+/** Reads all records that can be read, in the order of their numbers; `take` is given the good ones. */
+function scanRecords(db: Db, low: number, high: number, take: (rows: Row[]) => void): void {
   const columns = new Set((db.pragma('table_info(records)') as Array<{ name: string }>).map(({ name }) => name));
   // A layout before this one had no checksum, no own time and no eras.
   const text = `SELECT seq, at, ${columns.has('crc') ? 'elapsed, era, crc' : '0 AS elapsed, 0 AS era'}, boot, topic, key, body FROM records WHERE seq >= ? ORDER BY seq LIMIT ?`;
   const select = db.prepare<[number, number], Columns>(text);
-  const lost: Salvage['lost'] = [];
-  const lose = (first: number, last: number) => {
-    const before = lost.at(-1);
-    if (before !== undefined && before.last === first - 1) before.last = last;
-    else lost.push({ first, last });
-  };
   const readableFrom = (from: number): Columns[] | undefined => {
     try {
       return select.all(from, 1);
@@ -243,34 +255,26 @@ function scanRecords(db: Db, low: number, high: number, take: (rows: Row[]) => v
         limit = Math.floor(limit / 4) || 1;
         continue;
       }
-      const resume = skipBad(next, high, readableFrom);
-      lose(next, resume - 1);
-      next = resume;
+      next = skipBad(next, high, readableFrom);
       limit = AT_ONCE;
       continue;
     }
     if (rows.length === 0) break;
     const good: Row[] = [];
-    const bad: number[] = [];
     let after = next;
     for (const { crc, ...row } of rows) {
       // A number that is damaged itself says nothing about where to go on.
-      if (row.seq < after || !isWhole(row) || (crc !== undefined && crcOf(row) !== crc)) {
-        bad.push(row.seq);
-        continue;
-      }
+      if (row.seq < after || !isWhole(row) || (crc !== undefined && crcOf(row) !== crc)) continue;
       good.push(row);
       after = row.seq + 1;
     }
     if (good.length > 0) take(good);
     // A whole batch without a good row: ever further, so that this ends.
-    if (good.length === 0) after = next + stride;
+    else after = next + stride;
     stride = good.length === 0 ? stride * 2 : 1;
-    for (const seq of bad) if (seq >= next && seq < after) lose(seq, seq);
     next = after;
     limit = Math.min(AT_ONCE, limit * 2);
   }
-  return lost;
 }
 
 function isWhole(row: Row): boolean {

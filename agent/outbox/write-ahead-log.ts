@@ -37,13 +37,26 @@ export function logState(file: string): LogState {
   const size = FRAME + pageSize;
   let at = HEADER;
   for (; at + size <= log.length; at += size) {
-    // A frame of an earlier round: the log was begun anew and has not come so far again.
-    if (log.readUInt32BE(at + 8) !== log.readUInt32BE(16) || log.readUInt32BE(at + 12) !== log.readUInt32BE(20)) return 'whole';
+    // Frames of an earlier round: the log was begun anew and has not come so far again. None of this round may lie behind the first of them.
+    if (!isOfRound(log, at)) return anyOfRound(log, at, size) ? 'torn' : 'whole';
     sum = checksum(log, at, 8, sum, big);
     sum = checksum(log, at + FRAME, pageSize, sum, big);
     if (sum[0] !== log.readUInt32BE(at + 16) || sum[1] !== log.readUInt32BE(at + 20)) return 'torn';
   }
   return at === log.length ? 'whole' : 'torn';
+}
+
+/** Whether a frame carries both of the round's salts. */
+function isOfRound(log: Buffer, at: number): boolean {
+  return log.readUInt32BE(at + 8) === log.readUInt32BE(16) && log.readUInt32BE(at + 12) === log.readUInt32BE(20);
+}
+
+/** Whether a frame from `at` on carries one of the round's salts: each round changes both. */
+function anyOfRound(log: Buffer, at: number, size: number): boolean {
+  for (; at + size <= log.length; at += size) {
+    if (log.readUInt32BE(at + 8) === log.readUInt32BE(16) || log.readUInt32BE(at + 12) === log.readUInt32BE(20)) return true;
+  }
+  return false;
 }
 
 function checksum(bytes: Buffer, from: number, length: number, [a, b]: [number, number], big: boolean): [number, number] {

@@ -1,0 +1,681 @@
+/**
+ * Keeps the records where they can be kept: on disk, and in memory while the disk does not take them; and the account of them all. What the
+ * disk does to it ends here: a fault turns to memory and is tried again from time to time, damage is repaired. See `../outbox.ts`.
+ */
+import { existsSync } from 'node:fs';
+import { codeOf, messageOf } from '../../common/errors.ts';
+import type { Baseline } from '../../common/rates.ts';
+import { type Account, add, copyOf, type DropReason, newAccount, waiting } from './account.ts';
+import { Bounds } from './bounds.ts';
+import { OutboxDb, type Row, sizeOf } from './database.ts';
+import { DamageError, kindOf, wordOf } from './faults.ts';
+import { GapNotices } from './gap-notices.ts';
+import { HighWater, type Mark } from './high-water.ts';
+import { MemoryRing } from './memory.ts';
+import { type Options, type OutboxBounds, type OutboxEvent, type OutboxOptions, type Where, withDefaults } from './options.ts';
+import { Ranges } from './ranges.ts';
+import { finishReplacement, replace } from './salvage.ts';
+import { around, firstNumber, gapsOf, giveBack, type Started, start } from './start.ts';
+
+const NUMBER_BLOCK = { full: 256, loose: 64 };
+const PROBE_MS = { first: 1000, most: 30_000 };
+const MARK_MS = 60_000;
+const SLOW_MS = 1000;
+const SLOW_SHARE = 10;
+/** A file that fails to be read so often in a row is as good as damaged. */
+const IO_FAULTS = 5;
+/** Commits that a file may be ahead of the mark beside it. */
+const UNREAD_VERSIONS = 1_000_000;
+
+export class Keeper {
+  options: Options;
+  readonly memory = new MemoryRing();
+  readonly notices: GapNotices;
+  db: OutboxDb | undefined;
+  account: Account;
+  /** Confirmed while the disk could not be written to: to be deleted there. */
+  readonly gone = new Ranges();
+  goneRejected: Array<{ seq: number; reason: string }> = [];
+  readonly changedBaselines = new Map<string, Baseline>();
+  savedBaselines = new Map<string, Baseline>();
+  /** Read and not settled yet: these must be there when they are deleted. */
+  readonly outstanding = new Set<number>();
+  /** Records up to here wait out an outage, or a restart; and how many wait that were made since. */
+  replayedUpTo: number;
+  fresh = 0;
+  readonly counted = { faults: {} as { [word: string]: number }, repairs: 0, restamped: 0 };
+  private readonly highWater: HighWater;
+  private readonly bounds = new Bounds();
+  /** The account at this start, and the mark found, where the file could not be read then. */
+  private unread: { account: Account; mark: Mark | undefined } | undefined;
+  /** A commit that failed may have been made all the same; `before` is what it started from. */
+  private inDoubt: { before: Account; after: Account } | undefined;
+  private reserved = 0;
+  private loose = false;
+  private markedAt = Number.NEGATIVE_INFINITY;
+  private markedVersion = -1;
+  private time: { elapsed: number; monotonic: number };
+  private fault: { word: string; since: number; count: number } | undefined;
+  private probeAt = 0;
+  private probePause = PROBE_MS.first;
+  private slowUntil = 0;
+  private probing = false;
+  private closed = false;
+
+  constructor(options: OutboxOptions) {
+    this.options = withDefaults(options);
+    this.notices = new GapNotices(options.agentId, this.options.nowMs);
+    const { file, nowMs, monotonicMs, fallbackMark } = this.options;
+    this.time = { elapsed: 0, monotonic: monotonicMs() };
+    this.highWater = new HighWater(`${file}.seq`, fallbackMark);
+    // Stands in until the file is read: `begin` sets it.
+    this.account = newAccount(firstNumber(nowMs()));
+    try {
+      this.begin(({ account }) => account);
+    } catch (error) {
+      // Without its disk from the start: numbers go on above the mark, or above all that any agent has used by now.
+      const { last } = this.highWater;
+      const account = last === undefined ? newAccount(firstNumber(nowMs())) : copyOf(last.account);
+      const to = last === undefined ? account.last : Math.max(last.reserved, last.clean ? 0 : firstNumber(nowMs()));
+      account.skipped += Math.max(0, to - account.last);
+      account.last = account.floor = Math.max(account.last, to);
+      this.account = account;
+      // Ours is the newer account from here on, whatever the file says that could not be read.
+      account.version += UNREAD_VERSIONS;
+      this.unread = { account: copyOf(account), mark: last };
+      this.turnToMemory(error);
+    }
+    this.replayedUpTo = this.account.last;
+  }
+
+  /** Goes over to new bounds. */
+  configure(bounds: OutboxBounds): void {
+    this.options = { ...this.options, ...withDefaults({ ...this.options, ...bounds }) };
+    this.onDisk((db) => db.setMaxBytes(this.options.maxBytes));
+  }
+
+  /** What has to be done from time to time; call it about once a second. */
+  maintain(): void {
+    if (this.closed) return;
+    this.options.wallClock?.check();
+    const now = this.options.monotonicMs();
+    if (this.fault !== undefined) {
+      if (now >= this.probeAt) this.probe();
+      return;
+    }
+    if (this.memory.size > 0 && this.isSpillDue()) this.spill();
+    this.onDisk((db) => {
+      if (!db.changedByOthers() && db.pending > 0 !== db.hasRecords())
+        throw new DamageError(`${db.pending} records should wait, and there are ${db.pending > 0 ? 'none' : 'some'}`);
+      if (this.isAged(db)) this.commit(db, false, (draft) => this.dropAged(db, draft));
+      db.shrink(512);
+    });
+    if (now - this.markedAt >= MARK_MS && this.markedVersion !== this.account.version) this.mark(false);
+  }
+
+  /** Takes everything to the disk and ends. */
+  close(): void {
+    if (this.closed) return;
+    if (this.fault !== undefined) this.probe();
+    if (this.memory.size > 0) this.spill();
+    this.closed = true;
+    if (this.db !== undefined && this.fault === undefined && this.memory.size === 0) {
+      this.onDisk((db) => {
+        this.commit(db, true, () => db.setClean(true));
+        this.loose = false;
+        this.reserved = this.account.last;
+        this.mark(true, true);
+      });
+    } else {
+      const { size } = this.memory;
+      if (size > 0)
+        this.report(
+          'error',
+          `${size} records in memory are lost: the disk takes them no more (${this.fault?.word}); the next start names them`,
+          { lost: size },
+        );
+      this.mark(true);
+    }
+    this.db?.close();
+    this.db = undefined;
+  }
+
+  /** Whether the disk takes nothing now. */
+  get isCutOff(): boolean {
+    return this.fault !== undefined;
+  }
+
+  /** Where new records are kept now, and why in memory where that is not as it should be. */
+  whereabouts(): { where: Where; cause: string | undefined } {
+    if (this.fault !== undefined) return { where: 'memory', cause: this.fault.word };
+    if (this.isSlow()) return { where: 'memory', cause: 'slow' };
+    return { where: this.options.durability === 'on-outage' ? 'memory' : 'disk', cause: undefined };
+  }
+
+  goesToDisk(): boolean {
+    return this.fault === undefined && this.options.durability !== 'on-outage' && !this.isSlow() && this.memory.size === 0;
+  }
+
+  isSlow(): boolean {
+    return this.slowUntil > 0;
+  }
+
+  /** As many of the rows from `done` on as one transaction may write. */
+  partOf(rows: Row[], done: number, mostBytes: number): Row[] {
+    let bytes = 0;
+    let end = done;
+    for (; end < rows.length; end += 1) {
+      bytes += sizeOf(rows[end] ?? { boot: '', topic: '', key: '', body: '' });
+      if (bytes > mostBytes && end > done) break;
+    }
+    return done === 0 && end === rows.length ? rows : rows.slice(done, end);
+  }
+
+  /** Makes room for rows by the policy, in transactions of their own. Returns false where there is none for them. */
+  makeRoom(db: OutboxDb, rows: readonly Row[]): boolean {
+    const bytes = rows.reduce((sum, row) => sum + sizeOf(row), 0);
+    for (let pages = this.bounds.wanted(db, bytes); pages > 0; pages = this.bounds.wanted(db, bytes)) {
+      let more = false;
+      this.commit(db, false, (draft) => {
+        more = this.bounds.step(db, pages, this.options.policy, (from, to, count, reason) =>
+          this.dropped(db, draft, from, to, count, reason),
+        );
+      });
+      if (!more) return false;
+    }
+    return true;
+  }
+
+  isAged(db: OutboxDb): boolean {
+    const { maxAgeMs } = this.options;
+    if (maxAgeMs <= 0) return false;
+    const oldest = db.oldest(0, 1)[0];
+    return oldest !== undefined && oldest.elapsed < this.elapsed() - maxAgeMs;
+  }
+
+  dropAged(db: OutboxDb, draft: Account): void {
+    this.bounds.dropAged(db, this.elapsed() - this.options.maxAgeMs, (from, to, count, reason) =>
+      this.dropped(db, draft, from, to, count, reason),
+    );
+  }
+
+  /** Inside a transaction: counts what was dropped, and leaves a notice. */
+  dropped(db: OutboxDb, draft: Account, first: number, last: number, count: number, reason: DropReason): void {
+    if (count === 0) return;
+    add(draft.dropped, reason, count);
+    this.notices.tell(db, { first, last, count, reason });
+    for (const seq of this.outstanding) if (seq >= first && seq <= last) this.outstanding.delete(seq);
+    if (first > this.replayedUpTo) this.fresh = Math.max(0, this.fresh - count);
+  }
+
+  /** One transaction: `work` changes records and the draft of the account, which holds when all of it is committed. */
+  commit(db: OutboxDb, durable: boolean, work: (draft: Account) => void, spilled: readonly Row[] = []): void {
+    const draft = copyOf(this.account);
+    draft.version += 1;
+    const left = this.memory.size - spilled.length;
+    const { fresh } = this;
+    const baselines = [...this.changedBaselines];
+    try {
+      db.write(durable, () => {
+        if (db.changedByOthers()) this.absorb(db, draft);
+        work(draft);
+        for (const [router, baseline] of baselines) db.setBaseline(router, baseline);
+        for (const era of this.options.wallClock?.takeUnsaved() ?? []) db.setEra(era);
+        draft.floor = left > 0 ? this.firstLeft(spilled) - 1 : draft.last;
+        db.save(draft, left, this.ownTime());
+      });
+    } catch (error) {
+      this.inDoubt = { before: this.account, after: draft };
+      this.fresh = fresh;
+      this.notices.forget();
+      this.options.wallClock?.forgetSaved();
+      throw error;
+    }
+    this.account = draft;
+    this.inDoubt = undefined;
+    for (const [router, baseline] of baselines) {
+      this.savedBaselines.set(router, baseline);
+      if (this.changedBaselines.get(router) === baseline) this.changedBaselines.delete(router);
+    }
+  }
+
+  /** The first number in memory that is not among those going to the disk. */
+  private firstLeft(spilled: readonly Row[]): number {
+    const above = spilled.at(-1)?.seq ?? 0;
+    return this.memory.read(above + 1, Number.MAX_SAFE_INTEGER, 1)[0]?.seq ?? this.account.last + 1;
+  }
+
+  /** Another program has changed the file (`buffer drop`, `buffer import`): what it did is added to the account. */
+  private absorb(db: OutboxDb, draft: Account): void {
+    const before = db.persisted;
+    db.load();
+    const after = db.persisted;
+    if (before === undefined || after === undefined) return;
+    addDifference(draft, before, after);
+    draft.version = Math.max(draft.version, after.version + 1);
+    this.outstanding.clear();
+  }
+
+  /** Everything in memory goes to the disk. */
+  spill(): void {
+    const started = performance.now();
+    this.onDisk((db) => {
+      while (this.memory.size > 0 || this.gone.size > 0 || this.notices.size > 0) {
+        // What was confirmed meanwhile goes first: only then do the file and the account agree.
+        const rows = this.gone.size > 0 ? [] : this.partOf(this.memory.all(), 0, db.mostBytes);
+        const notices = this.notices.inMemory();
+        const { ranges, rejected } = { ranges: this.gone.all(), rejected: this.goneRejected };
+        const room = rows.length === 0 || this.makeRoom(db, rows);
+        this.commit(
+          db,
+          true,
+          (draft) => {
+            for (const { seq, reason } of rejected) db.bury(seq, reason, this.options.nowMs());
+            for (const { first, last } of ranges) db.remove(first, last);
+            for (const notice of notices) db.addNotice(notice);
+            if (this.isAged(db)) this.dropAged(db, draft);
+            const [first, last] = [rows[0], rows.at(-1)];
+            if (room) for (const row of rows) db.insert(row);
+            else if (first !== undefined && last !== undefined) this.dropped(db, draft, first.seq, last.seq, rows.length, 'buffer_full');
+          },
+          rows,
+        );
+        for (const { seq } of rows) this.memory.remove(seq);
+        this.gone.clear();
+        this.goneRejected = [];
+        this.notices.clearMemory();
+      }
+    });
+    if (this.memory.size > 0) return;
+    if (this.isSlow()) this.noteSpeed(performance.now() - started);
+    if (this.loose && this.goesToDisk()) this.mark(true);
+  }
+
+  private isSpillDue(): boolean {
+    if (this.isSlow()) return this.options.monotonicMs() >= this.slowUntil;
+    const { durability, memoryMs } = this.options;
+    const oldest = this.memory.oldest;
+    return oldest !== undefined && (durability !== 'on-outage' || this.elapsed() - oldest.elapsed >= memoryMs);
+  }
+
+  /** A disk that takes a second for a commit gets fewer of them: what comes in meanwhile waits in memory. */
+  noteSpeed(ms: number): void {
+    const wasSlow = this.isSlow();
+    if (ms >= SLOW_MS) {
+      this.slowUntil = this.options.monotonicMs() + Math.min(PROBE_MS.most, ms * SLOW_SHARE);
+      this.counted.faults.slow = (this.counted.faults.slow ?? 0) + 1;
+      if (!wasSlow)
+        this.report('warn', `the disk took ${Math.round(ms)} ms for a commit: records wait in memory and go to it together`, { ms });
+    } else if (wasSlow) {
+      this.slowUntil = 0;
+      this.report('info', 'the disk is quick again', { ms });
+    }
+  }
+
+  /** Runs `work` on the file where it can be written to; what the disk does to it is dealt with here. Undefined where it was not done. */
+  onDisk<T>(work: (db: OutboxDb) => T): T | undefined {
+    for (let attempt = 0; attempt < 2 && this.db !== undefined && this.fault === undefined; attempt += 1) {
+      try {
+        return work(this.db);
+      } catch (error) {
+        this.failed(error);
+      }
+    }
+    return undefined;
+  }
+
+  /** As `onDisk`, also where the file can only be read. */
+  onOpenFile<T>(work: (db: OutboxDb) => T): T | undefined {
+    if (this.fault === undefined) return this.onDisk(work);
+    if (this.db === undefined) return undefined;
+    try {
+      return work(this.db);
+    } catch {
+      // The fault is known already; what cannot be read now waits.
+      return undefined;
+    }
+  }
+
+  private failed(error: unknown): void {
+    if (kindOf(error) === 'damaged') {
+      try {
+        this.repair(error);
+        return;
+      } catch (second) {
+        this.turnToMemory(second);
+        return;
+      }
+    }
+    this.turnToMemory(error);
+  }
+
+  private turnToMemory(error: unknown): void {
+    const word = wordOf(error);
+    this.counted.faults[word] = (this.counted.faults[word] ?? 0) + 1;
+    const now = this.options.monotonicMs();
+    this.probeAt = now + this.probePause;
+    this.probePause = Math.min(this.probePause * 2, PROBE_MS.most);
+    if (this.fault === undefined && this.probing) this.fault = { word, since: now, count: 1 };
+    else if (this.fault === undefined) {
+      const stack = kindOf(error) === 'defect' && error instanceof Error ? { stack: error.stack } : {};
+      this.report(
+        'error',
+        `the disk does not take the buffer (${messageOf(error)}): new records are kept in memory, at most ${this.options.memoryBytes} bytes`,
+        {
+          cause: word,
+          code: codeOf(error),
+          ...stack,
+        },
+      );
+      this.fault = { word, since: now, count: 1 };
+    } else this.fault = { word, since: this.fault.since, count: this.fault.count + 1 };
+    // A full disk can still be read from; of any other fault, a new connection must not inherit anything.
+    if (word !== 'full' && word !== 'read_only' && word !== 'locked') {
+      this.db?.close();
+      this.db = undefined;
+    }
+  }
+
+  /** Tries the disk again; everything goes over to it where it works. */
+  private probe(): void {
+    const { file } = this.options;
+    const fault = this.fault;
+    if (fault === undefined) return;
+    try {
+      this.options.prepare();
+      this.db?.close();
+      this.db = undefined;
+      if (this.unread !== undefined) this.joinAtLast();
+      else {
+        finishReplacement(file);
+        if (!existsSync(file)) throw new DamageError('the file is gone');
+        this.db = this.reopen();
+      }
+    } catch (error) {
+      if (kindOf(error) === 'damaged' || (wordOf(error) === 'io' && fault.count >= IO_FAULTS && this.unread === undefined)) {
+        try {
+          this.repair(error);
+        } catch (second) {
+          this.turnToMemory(second);
+          return;
+        }
+      } else {
+        this.turnToMemory(error);
+        return;
+      }
+    }
+    this.fault = undefined;
+    this.probing = true;
+    this.spillAll();
+    this.probing = false;
+    // The same fault again, or another one: it lasts since the first.
+    if (this.isCutOff) {
+      this.fault = { ...fault, count: fault.count + 1 };
+      return;
+    }
+    this.probePause = PROBE_MS.first;
+    this.report('info', `the disk takes the buffer again after ${Math.round((this.options.monotonicMs() - fault.since) / 1000)} s`, {
+      cause: fault.word,
+    });
+  }
+
+  private spillAll(): void {
+    if (this.memory.size + this.gone.size + this.notices.size > 0) {
+      this.spill();
+      return;
+    }
+    this.onDisk((db) => this.commit(db, true, () => {}));
+    if (this.fault === undefined && this.loose && this.goesToDisk()) this.mark(true);
+  }
+
+  /** Opens the file again in the same life: the account in memory holds, and what a commit in doubt did is found out. */
+  private reopen(): OutboxDb {
+    const db = new OutboxDb(this.options.file, this.options.maxBytes);
+    try {
+      const { inDoubt } = this;
+      if (db.persisted === undefined) throw new DamageError('the account is gone');
+      if (inDoubt !== undefined && db.persisted.version === inDoubt.after.version) {
+        const { last, produced } = this.account;
+        addDifference(this.account, inDoubt.before, inDoubt.after);
+        // What it added is in memory as well, under the same numbers: that copy holds.
+        Object.assign(this.account, { last, produced });
+      }
+      this.inDoubt = undefined;
+      const account = copyOf(this.account);
+      account.version = Math.max(account.version, db.persisted.version) + 1;
+      db.write(true, () => {
+        db.remove(account.floor + 1, Number.MAX_SAFE_INTEGER);
+        const missing = waiting(account) - this.memory.size + this.gone.size - db.pending;
+        if (missing !== 0) throw new DamageError(`${missing} records are missing`);
+        // Only what the file has: the rest follows at once.
+        const there = { ...account };
+        db.save(
+          {
+            ...there,
+            delivered: there.delivered - this.gone.size + this.goneRejected.length,
+            rejected: withoutRejected(there.rejected, this.goneRejected),
+          },
+          this.memory.size,
+          this.ownTime(),
+        );
+      });
+      this.account = account;
+      return db;
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+  }
+
+  /** A new file with what can be read of the damaged one; the account tells what that is short of. */
+  private repair(error: unknown): void {
+    const { file, maxBytes, keep, nowMs } = this.options;
+    this.db?.close();
+    this.db = undefined;
+    this.notices.forget();
+    this.outstanding.clear();
+    const draft = copyOf(this.account);
+    const notices: string[] = [];
+    const salvage = replace(file, maxBytes, keep, nowMs(), (target, found) => {
+      for (const { seq, reason } of this.goneRejected) target.bury(seq, reason, nowMs());
+      for (const { first, last } of this.gone.all()) target.remove(first, last);
+      target.remove(draft.floor + 1, Number.MAX_SAFE_INTEGER);
+      const missing = waiting(draft) - this.memory.size - target.pending;
+      if (missing > 0) {
+        add(draft.dropped, 'corrupt', missing);
+        const below = { ...draft, last: Math.max(draft.first, draft.floor) };
+        for (const gap of gapsOf(missing, 'corrupt', around(found, below), below)) notices.push(this.notices.text(gap));
+      } else if (missing < 0) giveBack(draft, -missing);
+      draft.version += 1;
+      for (const notice of notices) target.addNotice(notice);
+      for (const [router, baseline] of new Map([...this.savedBaselines, ...this.changedBaselines])) target.setBaseline(router, baseline);
+      this.options.wallClock?.forgetSaved();
+      target.setLabel('kernel_boot', this.options.kernelBoot);
+      target.setLabel('agent', this.options.agentId);
+      target.save(draft, this.memory.size, this.ownTime());
+    });
+    this.gone.clear();
+    this.goneRejected = [];
+    this.account = draft;
+    this.inDoubt = undefined;
+    this.db = new OutboxDb(file, maxBytes);
+    this.repaired({ ...salvage, why: messageOf(error) });
+    this.mark(true);
+  }
+
+  private repaired({ why, found, aside }: NonNullable<Started['repaired']>): void {
+    this.counted.repairs += 1;
+    const lost = this.account.dropped.corrupt ?? 0;
+    this.report(
+      'error',
+      `the buffer was damaged (${why}): ${found} records were saved${aside === undefined ? '' : `, the damaged file is kept as ${aside}`}; records lost so far by damage: ${lost}`,
+      {
+        saved: found,
+        aside,
+      },
+    );
+    const notice = JSON.stringify({
+      type: 'repair',
+      agent: this.options.agentId,
+      why,
+      saved: found,
+      lost,
+      at: Math.floor(this.options.nowMs()),
+    });
+    this.onDisk((db) => this.commit(db, true, () => db.addNotice(notice)));
+  }
+
+  /**
+   * Starts on the file. Damage that shows only when it is used is answered like damage that shows at once.
+   * @param account what the account is, given what was found
+   */
+  private begin(account: (started: Started) => Account): void {
+    const { file, maxBytes, keep, kernelBoot, nowMs, prepare } = this.options;
+    prepare();
+    const mark = this.unread === undefined ? this.highWater.last : this.unread.mark;
+    for (let damage: string | undefined; ; ) {
+      const started = start({ file, maxBytes, keep, mark, kernelBoot, nowMs: nowMs(), damage });
+      try {
+        this.account = account(started);
+        this.takeStart(started);
+        return;
+      } catch (error) {
+        started.db.close();
+        this.db = undefined;
+        if (kindOf(error) !== 'damaged' || damage !== undefined) throw error;
+        damage = messageOf(error);
+      }
+    }
+  }
+
+  /** Takes over what was found at the start. */
+  private takeStart({ db, gaps, repaired }: Started): void {
+    const { kernelBoot, wallClock } = this.options;
+    this.db = db;
+    const before = db.ownTime();
+    const monotonic = this.options.monotonicMs();
+    // Within one boot the monotonic clock went on while the agent did not run; over a boot nothing tells how long that was.
+    const meanwhile = before.boot === kernelBoot ? Math.max(0, monotonic - before.monotonic) : 0;
+    this.time = { elapsed: before.elapsed + meanwhile, monotonic };
+    this.savedBaselines = db.baselines();
+    wallClock?.restore(db.eras());
+    this.reserved = this.account.last;
+    this.commit(db, true, () => {
+      db.setClean(false);
+      db.setLabel('kernel_boot', kernelBoot);
+      db.setLabel('agent', this.options.agentId);
+      const oldest = db.read(0, Number.MAX_SAFE_INTEGER, 1).rows[0];
+      const era = oldest?.era ?? wallClock?.era ?? 0;
+      db.dropErasBelow(era);
+      wallClock?.dropBelow(era);
+      for (const gap of gaps) this.notices.tell(db, gap);
+    });
+    this.notices.forget();
+    this.reserve(0, this.options.durability === 'on-outage', true);
+    if (repaired !== undefined) this.repaired(repaired);
+    for (const { first, last, count, reason } of gaps) {
+      this.report('warn', `numbers ${first} to ${last}: ${count === 0 ? 'passed over' : `${count} records lost at most`} (${reason})`, {
+        first,
+        last,
+        count,
+        reason,
+      });
+    }
+  }
+
+  /** The file can be used at last: what this life has done meanwhile is added to what the file says. */
+  private joinAtLast(): void {
+    const { unread, fault } = this;
+    if (unread === undefined) return;
+    const own = this.account;
+    const kept = new Map(this.changedBaselines);
+    this.fault = undefined;
+    try {
+      this.begin((started) => {
+        const account = copyOf(started.account);
+        const passedOver = { first: account.last + 1, last: unread.account.last, count: 0, reason: 'unused' as const };
+        if (passedOver.last >= passedOver.first) started.gaps.push(passedOver);
+        addDifference(account, unread.account, own);
+        account.last = Math.max(account.last, own.last);
+        account.skipped = account.last - account.first + 1 - account.produced;
+        account.version = Math.max(account.version, own.version) + 1;
+        account.floor = (this.memory.oldest?.seq ?? account.last + 1) - 1;
+        return account;
+      });
+    } catch (error) {
+      Object.assign(this, { account: own, fault });
+      throw error;
+    }
+    this.unread = undefined;
+    for (const [router, baseline] of kept) this.changedBaselines.set(router, baseline);
+  }
+
+  /** Makes sure that the next numbers are below a mark. */
+  reserve(n: number, loose: boolean, force = false): void {
+    const last = this.account.last + n;
+    if (!force && last <= this.reserved && (this.loose || !loose)) return;
+    this.loose = loose || this.loose;
+    this.mark(true, false, n);
+  }
+
+  /** Writes the mark; `durable` waits for the disk. */
+  private mark(durable: boolean, clean = false, n = 0): void {
+    this.loose = !clean && (this.memory.size > 0 || this.fault !== undefined || this.isSlow() || this.options.durability === 'on-outage');
+    const block = clean ? 0 : this.loose ? Math.max(NUMBER_BLOCK.loose, 8 * n) : Math.max(NUMBER_BLOCK.full, 32 * n);
+    this.account.version += 1;
+    // Never back below what was reserved before, except where it is known that nothing of it was used.
+    this.reserved = this.account.last + n + block;
+    const place = this.highWater.write(
+      {
+        account: { ...this.account, floor: this.floor() },
+        reserved: this.reserved,
+        loose: this.loose,
+        clean,
+        opened: this.unread === undefined,
+        durability: this.options.durability,
+        boot: this.options.kernelBoot,
+      },
+      durable,
+    );
+    if (place === 'none' && !clean)
+      this.report('error', 'sequence numbers cannot be written down anywhere: after a crash some may be used again', {});
+    this.markedAt = this.options.monotonicMs();
+    this.markedVersion = this.account.version;
+  }
+
+  private floor(): number {
+    return this.memory.size > 0
+      ? (this.memory.oldest?.seq ?? 0) - 1
+      : Math.min(this.account.last, this.fault === undefined ? this.account.last : this.account.floor);
+  }
+
+  elapsed(): number {
+    return Math.floor(this.time.elapsed + Math.max(0, this.options.monotonicMs() - this.time.monotonic));
+  }
+
+  private ownTime(): { elapsed: number; monotonic: number } {
+    return { elapsed: this.elapsed(), monotonic: Math.floor(this.options.monotonicMs()) };
+  }
+
+  report(level: OutboxEvent['level'], message: string, fields: OutboxEvent['fields']): void {
+    this.options.report({ level, message, fields });
+  }
+}
+
+/** Adds to an account what happened between two states of another. */
+function addDifference(account: Account, before: Account, after: Account): void {
+  account.first += after.first - before.first;
+  account.last += after.last - before.last;
+  account.skipped += after.skipped - before.skipped;
+  account.produced += after.produced - before.produced;
+  account.delivered += after.delivered - before.delivered;
+  for (const what of ['dropped', 'rejected'] as const) {
+    for (const reason in after[what]) add(account[what], reason, (after[what][reason] ?? 0) - (before[what][reason] ?? 0));
+  }
+}
+
+function withoutRejected(rejected: Account['rejected'], later: ReadonlyArray<{ reason: string }>): Account['rejected'] {
+  const less = { ...rejected };
+  for (const { reason } of later) add(less, reason, -1);
+  return less;
+}
