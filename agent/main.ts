@@ -8,7 +8,9 @@ import { EXIT, messageOf, NdtError } from '../common/errors.ts';
 import { printRecord } from '../common/record.ts';
 import { runCommand } from '../common/service.ts';
 import { Agent } from './agent.ts';
+import { bufferCommands, bufferExamples, joinSubcommand } from './buffer.ts';
 import { collectUrl } from './collector.ts';
+import { doctorCommand, doctorExamples } from './doctor.ts';
 import { enrich, rawRecord } from './enrich.ts';
 import { systemClock } from './source.ts';
 import { createSource } from './sources.ts';
@@ -53,34 +55,41 @@ async function collect(args: Args): Promise<number> {
   return EXIT.ok;
 }
 
-await main({
-  name: 'ndt-agent',
-  summary: 'reads routers’ interface counters, works the rates out and ships every record',
-  commands: [
-    runCommand({
-      program: 'ndt-agent',
-      summary: 'watch the routers of the configuration until stopped',
-      start: (loaded, log) => {
-        if (loaded.routers.length === 0)
-          throw new NdtError('CONFIG', `${loaded.file ?? 'the configuration'} names no routers: add some to "routers"`);
-        return Agent.start(loaded, log);
+await main(
+  {
+    name: 'ndt-agent',
+    summary: 'reads routers’ interface counters, works the rates out and ships every record',
+    commands: [
+      runCommand({
+        program: 'ndt-agent',
+        summary: 'watch the routers of the configuration until stopped',
+        start: (loaded, log) => {
+          if (loaded.routers.length === 0)
+            throw new NdtError('CONFIG', `${loaded.file ?? 'the configuration'} names no routers: add some to "routers"`);
+          return Agent.start(loaded, log);
+        },
+      }),
+      {
+        name: 'once',
+        summary: 'print the records of one round and end',
+        options: {
+          config: CONFIG_OPTIONS.config,
+          processed: { type: 'boolean', help: 'wait one polling interval and print processed records instead of raw ones' },
+        },
+        run: once,
       },
-    }),
-    {
-      name: 'once',
-      summary: 'print the records of one round and end',
-      options: {
-        config: CONFIG_OPTIONS.config,
-        processed: { type: 'boolean', help: 'wait one polling interval and print processed records instead of raw ones' },
-      },
-      run: once,
-    },
-    { name: 'collect', summary: 'print all metrics of one exporter as the collector’s JSON', operands: 'URL', run: collect },
-  ],
-  examples: [
-    'ndt-agent run --config /etc/ndt/ndt.json',
-    'ndt-agent run --check --config /etc/ndt/ndt.json',
-    'ndt-agent once --config /etc/ndt/ndt.json',
-    'ndt-agent collect http://127.0.0.1:9100/metrics',
-  ],
-});
+      { name: 'collect', summary: 'print all metrics of one exporter as the collector’s JSON', operands: 'URL', run: collect },
+      doctorCommand,
+      ...bufferCommands,
+    ],
+    examples: [
+      'ndt-agent run --config /etc/ndt/ndt.json',
+      'ndt-agent run --check --config /etc/ndt/ndt.json',
+      'ndt-agent once --config /etc/ndt/ndt.json',
+      'ndt-agent collect http://127.0.0.1:9100/metrics',
+      ...doctorExamples,
+      ...bufferExamples,
+    ],
+  },
+  joinSubcommand(process.argv.slice(2)),
+);
