@@ -79,6 +79,13 @@ describe('accounts', () => {
     expect(only).toMatchObject({ state: 'complete', difference: 0, missing: [{ first: 1003, last: 1006 }], unexplained: [] });
   });
 
+  it('misses no number that the agent passed over without using it', () => {
+    const passedOver = { ...gap(1004, 1007, 0), reason: 'unused' };
+    expect(
+      accounts(seenOf([...from(1001, 1003), ...from(1008, 1010)]), [ledgerWith({ produced: 6, delivered: 6 })], [passedOver]),
+    ).toMatchObject([{ state: 'complete', difference: 0, missing: [], unexplained: [] }]);
+  });
+
   it('is unknown without a ledger, and takes the first arrival for the first record', () => {
     expect(accounts(seenOf([1001, 1003]), [], [])).toMatchObject([
       { state: 'unknown', difference: undefined, missing: [{ first: 1002, last: 1002 }] },

@@ -15,7 +15,7 @@ export interface Account {
   ledger: AgentLedger | undefined;
   seen: AgentSeqs | undefined;
   gaps: Gap[];
-  /** Numbers that have not arrived: of those in the agent's ledger, or between the lowest and the highest that arrived. */
+  /** Numbers of records that have not arrived: of those in the agent's ledger, or between the lowest and the highest that arrived. */
   missing: SeqRange[];
   /** Those of them that no gap notice explains. They may still wait at the agent: `difference` tells. */
   unexplained: SeqRange[];
@@ -46,16 +46,18 @@ function account(agent: string, seen: AgentSeqs | undefined, ledger: AgentLedger
   const { first, last } = ledger;
   const before = { first, last: seen === undefined ? last : seen.lowest - 1 };
   const after = { first: seen === undefined ? last + 1 : seen.highest + 1, last };
-  const missing = clip([before, ...holes, after], first, last);
-  const arrived = Math.max(0, last - first + 1) - size(missing);
+  // Numbers that no record was ever given: an agent passes some over where it cannot tell whether it used them.
+  const unused = gaps.filter(({ reason }) => reason === 'unused');
+  const notArrived = clip([before, ...holes, after], first, last);
+  const arrived = Math.max(0, last - first + 1) - size(notArrived);
   const difference = Math.max(0, ledger.delivered - arrived);
   return {
     agent,
     ledger,
     seen,
     gaps,
-    missing,
-    unexplained: subtract(missing, gaps),
+    missing: subtract(notArrived, unused),
+    unexplained: subtract(notArrived, gaps),
     difference,
     state: difference === 0 ? 'complete' : 'missing',
   };

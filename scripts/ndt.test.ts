@@ -101,7 +101,8 @@ class Tree {
   }
 
   state(): string[] {
-    return existsSync(join(this.root, '.ndt')) ? readdirSync(join(this.root, '.ndt')).sort() : [];
+    const names = existsSync(join(this.root, '.ndt')) ? readdirSync(join(this.root, '.ndt')).sort() : [];
+    return names.filter((name) => name !== 'compile-cache');
   }
 
   start(args: string[], env: NodeJS.ProcessEnv = {}): Started {

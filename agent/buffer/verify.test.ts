@@ -59,8 +59,8 @@ describe('verify', () => {
       if (status === 1) noticed += 1;
       else expect(stdout).toContain('sound (');
     }
-    // Nearly all of this file is records.
-    expect(noticed).toBeGreaterThan(9);
+    // Most of this file is records; the rest is pages that nothing uses.
+    expect(noticed).toBeGreaterThan(6);
   }, 60_000);
 
   it('files that the agent has put aside', () => {
