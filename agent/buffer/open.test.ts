@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, copyFileSync, mkdirSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -12,6 +12,7 @@ import { BufferFile } from './reader.ts';
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url));
 const isRoot = process.getuid?.() === 0;
+const NOBODY = 65_534;
 
 /** A buffer in use: 30 records in the database and 12 that are in the log only. */
 function inUse(): { file: string; outbox: Outbox } {
@@ -79,7 +80,7 @@ describe('a buffer in place', () => {
     expect(buffer.count()).toBe(43);
   });
 
-  it('is left without a trace when nobody uses it, and tells when somebody begins to', () => {
+  it('is left without a trace when NOBODY uses it, and tells when somebody begins to', () => {
     const dir = tempDir();
     const { file } = makeBuffer(dir, 3);
     const before = readdirSync(join(dir, 'data/agent'));
@@ -113,35 +114,48 @@ describe('what is no buffer is told', () => {
     ['half of a buffer', () => halved(makeBuffer(tempDir(), 200, { bytes: 500 }).file), 'is damaged'],
   ])('%s', (_, make, expected) => expect(message(make())).toContain(expected));
 
-  it.skipIf(isRoot)('a file that may not be read (needs a user that is not root)', () => {
+  it('a file that may not be read', () => {
     const { file } = makeBuffer(tempDir(), 1);
     chmodSync(file, 0);
-    expect(message(file)).toContain('run this as the agent’s user');
+    // Root may read everything: for the moment this process is another user.
+    if (isRoot) process.seteuid?.(NOBODY);
+    try {
+      expect(message(file)).toContain('run this as the agent’s user');
+    } finally {
+      if (isRoot) process.seteuid?.(0);
+    }
   });
 
   it.skipIf(!isRoot)('a folder of another user, whose buffer root may change, and which stays theirs (needs root)', () => {
     const dir = tempDir();
     const { config, file } = makeBuffer(dir, 20);
-    const nobody = 65_534;
+    // The project and its Node may lie where other users cannot go: both are shown to them in a place where they can.
+    const program = join(dir, 'program');
+    mkdirSync(program);
+    writeFileSync(join(dir, 'node'), '');
+    const mounts = `mount --bind '${dirname(dirname(MAIN))}' '${program}' && mount --bind '${process.execPath}' '${dir}/node'`;
     chmodSync(dir, 0o755);
     for (const name of ['', 'data', 'data/agent', 'data/agent/outbox.db', 'data/agent/outbox.db.seq'])
-      chownSync(join(dir, name), nobody, nobody);
+      chownSync(join(dir, name), NOBODY, NOBODY);
     const as = (uid: number, ...args: string[]) =>
       spawnSync(
-        'setpriv',
-        [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, MAIN, 'buffer', ...args, '--file', file],
-        { encoding: 'utf8' },
+        'unshare',
+        [
+          ...['--mount', 'sh', '-c', `${mounts} && exec setpriv --reuid=${uid} --regid=${uid} --clear-groups '${dir}/node' "$@"`],
+          ...['sh', `${program}/agent/main.ts`, 'buffer', ...args, '--file', file],
+        ],
+        { encoding: 'utf8', cwd: dir },
       );
     chmodSync(join(dir, 'data/agent'), 0o750);
     for (const command of ['status', 'ledger', 'export', 'import x', 'drop --reason x --yes']) {
       const { status, stderr } = as(1234, ...command.split(' '));
       expect([status, stderr]).toEqual([74, expect.stringMatching(/outbox\.db cannot be read \(EACCES\): run this as the agent’s user/)]);
     }
-    expect(as(nobody, 'drop', '--reason', 'own', '--to', '1', '--yes').status).toBe(0);
+    expect(as(NOBODY, 'drop', '--reason', 'own', '--to', '1', '--yes').status).toBe(0);
     expect(buffer(config, 'drop', '--reason', 'root', '--yes').stdout).toContain('20 records');
     for (const name of readdirSync(join(dir, 'data/agent')))
-      expect([name, statSync(join(dir, 'data/agent', name)).uid]).toEqual([name, nobody]);
-    expect(as(nobody, 'verify').status).toBe(0);
+      expect([name, statSync(join(dir, 'data/agent', name)).uid]).toEqual([name, NOBODY]);
+    expect(as(NOBODY, 'verify').status).toBe(0);
   });
 });
 
