@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
@@ -136,6 +136,20 @@ describe.skipIf(!canStartKafka)(`Kafka with TLS, passwords and rights${NEEDS_OWN
     const appended = made.append([record('alice-file')]);
     await until(() => faults.length > 0, 'a fault');
     writeFileSync(file, 'alice-secret\n');
+    await appended;
+  });
+
+  it('says that the broker does not accept an expired certificate, and reads the renewed one at the next attempt', async () => {
+    const [cert, key] = [join(dir, 'own.crt'), join(dir, 'own.key')];
+    const put = (pair: { cert: string; key: string }) => {
+      copyFileSync(pair.key, key);
+      copyFileSync(pair.cert, cert);
+    };
+    put(secured.certificates.expiredClient('edge'));
+    const made = bus(secured.withCertificate, { tls: { ...trusted(), cert_file: cert, key_file: key } });
+    const appended = made.append([record('edge-renewed')]);
+    expect(await until(() => faults[0], 'a fault')).toMatch(/does not accept the certificate in kafka\.tls\.cert_file/);
+    put(secured.certificates.client('edge'));
     await appended;
   });
 });

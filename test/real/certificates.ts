@@ -21,6 +21,8 @@ export interface Certificates {
   otherServer: Pair;
   /** A client's, its common name given. */
   client(commonName: string): Pair;
+  /** The same, valid from 2020-01-01 to 2020-01-02. */
+  expiredClient(commonName: string): Pair;
   /** The same, signed by the other authority. */
   foreignClient(commonName: string): Pair;
 }
@@ -93,6 +95,7 @@ export function makeCertificates(dir: string): Certificates {
       return issue('other', 'elsewhere.example', 'subjectAltName=DNS:elsewhere.example\n');
     },
     client: (commonName) => issue(`client-${commonName}`, commonName, forClients),
+    expiredClient: (commonName) => issueExpired(`expired-${commonName}`, commonName, forClients),
     foreignClient: (commonName) => issue(`foreign-${commonName}`, commonName, forClients, 'wrong-ca'),
   };
 }
