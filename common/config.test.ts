@@ -168,6 +168,11 @@ describe('the environment', () => {
 });
 
 describe('secrets', () => {
+  it('are masked in addresses too', () => {
+    const { config } = loadConfig(write('{"routers": [{"r1": {"url": "http://ndt:geheim@192.0.2.1:9100/metrics"}}]}'), {});
+    expect(dumpConfig(config)).toContain('"http://ndt:********@192.0.2.1:9100/metrics"');
+  });
+
   it('are masked when the configuration is printed', () => {
     const { config } = loadConfig(
       write(

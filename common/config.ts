@@ -111,12 +111,15 @@ function pathText(at: string[]): string {
   return at.map((part, i) => (/^\d+$/.test(part) ? `[${part}]` : `${i === 0 ? '' : '.'}${part}`)).join('');
 }
 
-/**
- * Reads a JSON file that a person wrote.
- * @returns its value, and a function that gives the line of a place in it as `:12`
- * @throws NdtError CONFIG with file, line and column
- */
-export function readJson(path: string): { value: unknown; lineOf: (at: string[]) => string } {
+/** A JSON text that a person wrote. */
+export interface JsonText {
+  value: unknown;
+  /** The line of a place in it, as `:12`. */
+  lineOf: (at: string[]) => string;
+}
+
+/** Reads a JSON file that a person wrote. @throws NdtError CONFIG with file, line and column */
+export function readJson(path: string): JsonText {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -124,6 +127,11 @@ export function readJson(path: string): { value: unknown; lineOf: (at: string[])
     const why = codeOf(error) === 'ENOENT' ? 'there is no such file' : `cannot be read (${messageOf(error)})`;
     throw new NdtError('CONFIG', `${path}: ${why}: check the path; config/ in the project has examples`);
   }
+  return parseJson(text, path);
+}
+
+/** @param path what the text is called in messages @throws NdtError CONFIG with line and column */
+export function parseJson(text: string, path: string): JsonText {
   const fault = parseFault(text);
   if (fault !== undefined) {
     const { line, column, expected } = fault;
@@ -280,8 +288,13 @@ export function readSetting(loaded: Pick<Loaded, 'dir'>, file: string, option: s
 }
 
 const SECRET = /^(password|token)$/;
+const PASSWORD_IN_URL = /^([a-z][a-z0-9+.-]*:\/\/[^/@:]*:)[^/@]*@/i;
 
 /** The effective configuration as JSON, secrets masked. */
 export function dumpConfig(config: Config): string {
-  return JSON.stringify(config, (key, value: unknown) => (SECRET.test(key) && typeof value === 'string' ? '********' : value), 2);
+  const masked = (key: string, value: unknown) => {
+    if (typeof value !== 'string') return value;
+    return SECRET.test(key) ? '********' : value.replace(PASSWORD_IN_URL, '$1********@');
+  };
+  return JSON.stringify(config, masked, 2);
 }
