@@ -4,29 +4,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { makeBuffer, writeConfig } from '../test/buffer.ts';
+import { bad, examined, lines } from '../test/doctor.ts';
 import { Pair, runOnce } from '../test/programs.ts';
 import { listening, serve } from '../test/serve.ts';
 import { tempDir } from '../test/tempdir.ts';
 import { until } from '../test/until.ts';
 import { examine } from './doctor/examine.ts';
-import { exitCodeOf, type Finding } from './doctor/finding.ts';
+import { exitCodeOf } from './doctor/finding.ts';
 
 const MAIN = fileURLToPath(new URL('./main.ts', import.meta.url));
-
-interface Told {
-  verdict: string;
-  exit_code: number;
-  checks: Finding[];
-}
-
-const doctor = (config: string, env: NodeJS.ProcessEnv = {}) => runOnce('agent', ['doctor', '--json', '--config', config], { env });
-function examined(config: string, env: NodeJS.ProcessEnv = {}): Told & { status: number | null } {
-  const { status, stdout, stderr } = doctor(config, env);
-  if (stdout === '') throw new Error(`the doctor said nothing: ${stderr}`);
-  return { status, ...(JSON.parse(stdout) as Told) };
-}
-const lines = ({ checks }: { checks: Finding[] }, check: string) => checks.filter((finding) => finding.check === check);
-const bad = ({ checks }: Told) => checks.filter(({ health }) => health !== 'ok');
 
 describe('with an aggregator', () => {
   const routers = [{ r1: { interfaces: ['lo'], polling_interval: 0.2 } }];

@@ -3,26 +3,11 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadConfig } from '../../common/config.ts';
 import { makeBuffer, writeConfig } from '../../test/buffer.ts';
-import { runOnce } from '../../test/programs.ts';
+import { examined, lines } from '../../test/doctor.ts';
 import { serve } from '../../test/serve.ts';
 import { tempDir } from '../../test/tempdir.ts';
 import { checkClock, clockDifference, otherClocks } from './clock.ts';
 import type { Finding } from './finding.ts';
-
-interface Told {
-  verdict: string;
-  exit_code: number;
-  checks: Finding[];
-}
-
-const doctor = (config: string, env: NodeJS.ProcessEnv = {}) => runOnce('agent', ['doctor', '--json', '--config', config], { env });
-function examined(config: string, env: NodeJS.ProcessEnv = {}): Told & { status: number | null } {
-  const { status, stdout, stderr } = doctor(config, env);
-  if (stdout === '') throw new Error(`the doctor said nothing: ${stderr}`);
-  return { status, ...(JSON.parse(stdout) as Told) };
-}
-const lines = ({ checks }: { checks: Finding[] }, check: string) => checks.filter((finding) => finding.check === check);
-const _bad = ({ checks }: Told) => checks.filter(({ health }) => health !== 'ok');
 
 describe('clock', () => {
   const loaded = (dir: string, settings = {}) => loadConfig(writeConfig(dir, settings), {});

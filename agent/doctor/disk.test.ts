@@ -2,27 +2,13 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Pair, runOnce } from '../../test/programs.ts';
+import { examined, lines } from '../../test/doctor.ts';
+import { Pair } from '../../test/programs.ts';
 import { tempDir } from '../../test/tempdir.ts';
 import { checkDisk } from './disk.ts';
 import type { Finding } from './finding.ts';
 
 const isRoot = process.getuid?.() === 0;
-
-interface Told {
-  verdict: string;
-  exit_code: number;
-  checks: Finding[];
-}
-
-const doctor = (config: string, env: NodeJS.ProcessEnv = {}) => runOnce('agent', ['doctor', '--json', '--config', config], { env });
-function examined(config: string, env: NodeJS.ProcessEnv = {}): Told & { status: number | null } {
-  const { status, stdout, stderr } = doctor(config, env);
-  if (stdout === '') throw new Error(`the doctor said nothing: ${stderr}`);
-  return { status, ...(JSON.parse(stdout) as Told) };
-}
-const lines = ({ checks }: { checks: Finding[] }, check: string) => checks.filter((finding) => finding.check === check);
-const _bad = ({ checks }: Told) => checks.filter(({ health }) => health !== 'ok');
 
 describe('disk', () => {
   /** A file system of its own. */
