@@ -107,11 +107,6 @@ export class Batches {
   }
 }
 
-/** The message without a time of its own. */
-export function untimed(message: Outgoing): Outgoing & { timestamp: string } {
-  return { ...message, timestamp: '-1' };
-}
-
 function sizeOf({ key, value, headers }: Outgoing): number {
   let bytes = RECORD_BYTES + (key?.length ?? 0) + (value === null ? 0 : Buffer.byteLength(value));
   for (const name in headers) bytes += name.length + (headers[name]?.length ?? 0) + 4;

@@ -127,9 +127,9 @@ export class Cluster {
   }
 
   /** @throws TransportError where the node cannot be reached or does not answer */
-  async ask<T>(node: number | 'any', lane: string, api: string, args: object, decode?: Decode<T>): Promise<T> {
+  async ask<T>(node: number | 'any', lane: string, api: string, args: object, decode?: Decode<T>, body?: Buffer): Promise<T> {
     const connection = node === 'any' ? await this.anyConnection(lane) : await this.connection(this.endpoint(node), lane);
-    return await connection.request<T>(api, args, decode);
+    return await connection.request<T>(api, args, decode, body);
   }
 
   /** Drops all connections; what is under way fails. The next request makes new ones. */

@@ -117,15 +117,18 @@ export class BrokerConnection {
 
   /**
    * Sends a request and waits for its answer, whose error codes are the caller's to look at.
+   * @param body the request itself, where kafkajs shall not write it from `args`
    * @throws TransportError, and the connection is destroyed
    */
-  async request<T>(api: string, args: object, decode?: Decode<T>): Promise<T> {
+  async request<T>(api: string, args: object, decode?: Decode<T>, body?: Buffer): Promise<T> {
     if (this.failure !== undefined) throw this.failure;
     const protocol = this.protocol(api)(args);
     // kafkajs fails the whole answer for the first error in it; which of the topics it was is lost then.
+    // What kafkajs takes for one of its encoders.
+    const request = body === undefined ? protocol.request : { ...protocol.request, encode: async () => ({ buf: body, buffer: body }) };
     const response = { decode: decode ?? protocol.response.decode, parse: (data: unknown) => data };
     try {
-      return (await this.connection.send({ ...protocol, response, logResponseError: false })) as T;
+      return (await this.connection.send({ ...protocol, request, response, logResponseError: false })) as T;
     } catch (error) {
       const why = this.failure ?? transportErrorOf(error, this.address, api, undefined);
       this.destroy(why);

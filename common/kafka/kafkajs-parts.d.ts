@@ -4,7 +4,7 @@
  */
 declare module 'kafkajs/src/network/connection.js' {
   interface Protocol {
-    request: unknown;
+    request: object;
     response: { decode(raw: Buffer): Promise<unknown>; parse(data: unknown): unknown };
     requestTimeout?: number | null;
     logResponseError?: boolean;
@@ -80,6 +80,10 @@ declare module 'kafkajs/src/protocol/recordBatch/v0/decoder.js' {
     records: DecodedRecord[];
   }
   export default function decodeRecordBatch(decoder: import('kafkajs/src/protocol/decoder.js').default): Promise<DecodedBatch>;
+}
+
+declare module 'kafkajs/src/protocol/recordBatch/crc32C/index.js' {
+  export default function crc32C(bytes: Buffer): number;
 }
 
 declare module 'kafkajs/src/producer/partitioners/default/murmur2.js' {

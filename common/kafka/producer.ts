@@ -7,13 +7,13 @@
  * transactional id it also ends whatever was open under it, by anyone.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Batches, type Chunk, type Outgoing, untimed } from './batches.ts';
+import { Batches, type Chunk, type Outgoing } from './batches.ts';
 import type { Cluster } from './cluster.ts';
-import { compressionType } from './codecs.ts';
 import { isLeaderMove, isLost, isPassing, isRefusal, KafkaError, RecordRefused, typeOf } from './errors.ts';
 import { persist } from './persist.ts';
 import { byTopic, keyOf, type Position } from './positions.ts';
 import { initProducerId, type ProducerId } from './producer-id.ts';
+import { encodeProduce } from './record-batch.ts';
 import type { KafkaOptions } from './settings.ts';
 import type { TopicMaker } from './topic-maker.ts';
 
@@ -187,23 +187,15 @@ export class Producer {
   }
 
   private async request(identity: ProducerId, leader: number, chunks: readonly Chunk[]): Promise<Array<{ chunk: Chunk; code: number }>> {
-    const topicData = byTopic(chunks).map(({ topic, partitions }) => ({
-      topic,
-      partitions: partitions.map(({ partition, sequence, messages }) => ({
-        partition,
-        firstSequence: sequence,
-        messages: this.timeless ? messages.map(untimed) : messages,
-      })),
-    }));
-    const args = {
+    const body = await encodeProduce({
       ...identity,
       transactionalId: this.transactionalId ?? null,
-      acks: -1,
       timeout: this.options.client.requestTimeoutMs,
-      compression: compressionType(this.options.compression),
-      topicData,
-    };
-    const { topics } = await this.cluster.ask<ProduceAnswer>(leader, 'data', 'Produce', args);
+      compression: this.options.compression,
+      timestamp: this.timeless ? -1 : Date.now(),
+      topicData: byTopic(chunks),
+    });
+    const { topics } = await this.cluster.ask<ProduceAnswer>(leader, 'data', 'Produce', { acks: -1 }, undefined, body);
     const codes = new Map(
       topics.flatMap(({ topicName, partitions }) =>
         partitions.map(({ partition, errorCode }) => [keyOf({ topic: topicName, partition }), errorCode]),
