@@ -24,6 +24,8 @@ export interface BrokerSpec {
   properties?: Properties;
   /** SCRAM users to make when the data is formatted: `SCRAM-SHA-256=[name=alice,password=secret]`. */
   scram?: readonly string[];
+  /** Of the cluster that it shall be part of; a new one when missing. */
+  clusterId?: string;
   heapMb?: number;
   /** The broker runs on when we end. */
   detached?: boolean;
@@ -61,6 +63,13 @@ function propertiesOf({ dir, port, controllerPort, properties = {} }: BrokerSpec
   };
 }
 
+export function newClusterId(): string {
+  // As an argument it must not look like an option.
+  let id = '-';
+  while (id.startsWith('-')) id = randomBytes(16).toString('base64url');
+  return id;
+}
+
 /** Makes the data folder where there is none yet. @throws NdtError where the properties are refused */
 export async function formatBroker(spec: BrokerSpec): Promise<void> {
   mkdirSync(spec.dir, { recursive: true });
@@ -71,9 +80,7 @@ export async function formatBroker(spec: BrokerSpec): Promise<void> {
   writeFileSync(file, `${lines.join('\n')}\n`, { mode: 0o600 });
   if (existsSync(join(spec.dir, 'log', 'meta.properties'))) return;
   const { java, classPath } = await ensureJars();
-  // As an argument it must not look like an option.
-  let id = '-';
-  while (id.startsWith('-')) id = randomBytes(16).toString('base64url');
+  const id = spec.clusterId ?? newClusterId();
   const users = (spec.scram ?? []).flatMap((user) => ['--add-scram', user]);
   try {
     await promisify(execFile)(
