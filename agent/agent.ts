@@ -5,13 +5,14 @@ import type { Server } from 'node:http';
 import { VERSION } from '../common/cli.ts';
 import { agentIdOf, type Loaded, pathOf, type Router } from '../common/config.ts';
 import { codeOf, messageOf, NdtError } from '../common/errors.ts';
-import { closeServer, EXPOSITION_TYPE, json, listenHttp, type Reply, text } from '../common/http.ts';
+import { closeServer, EXPOSITION_TYPE, health, json, listenHttp, type Reply, text } from '../common/http.ts';
 import { Fault, type Logger } from '../common/logger.ts';
+import { type Part, Progress } from '../common/progress.ts';
 import type { Baseline } from '../common/rates.ts';
 import type { Service } from '../common/service.ts';
 import { lockDir } from '../common/sqlite.ts';
 import { collectRouter } from './collector.ts';
-import { drain } from './drain.ts';
+import { drain, LONGEST_ROUND_MS } from './drain.ts';
 import { enrich } from './enrich.ts';
 import { type AgentMetrics, agentMetrics } from './metrics.ts';
 import { kernelBootId, type LaneName, type NewRecord, Outbox, type OutboxEvent } from './outbox.ts';
@@ -22,6 +23,8 @@ import type { Uplink } from './uplink.ts';
 import { sinceBootMicros, WallClock } from './wall-clock.ts';
 
 const UPKEEP_MS = 1000;
+/** The longest that a poll may take, time-outs and the commit included, with room to spare. */
+const LONGEST_POLL_MS = 60_000;
 
 /** What a configuration sets up and a reload takes down again. */
 interface Running {
@@ -51,6 +54,9 @@ export class Agent implements Service {
   private readonly changedBaselines = new Map<string, Baseline>();
   private readonly faults = new Map<string, Fault>();
   private readonly polled = new Set<string>();
+  private readonly progress = new Progress();
+  /** What each router's polling and each lane has to get on with. */
+  private readonly parts = new Map<string, { part: Part; withinMs: number }>();
   private unlock: (() => void) | undefined;
   private readonly wallClock: WallClock;
   private readonly upkeep: NodeJS.Timeout;
@@ -133,6 +139,32 @@ export class Agent implements Service {
     this.unlock?.();
   }
 
+  status(): string {
+    const { pending, delivered } = this.outbox.ledger();
+    const { cause } = this.outbox.whereabouts();
+    const routers = this.running?.loaded.routers.length ?? 0;
+    return [
+      `watches ${routers} router${routers === 1 ? '' : 's'}`,
+      `${delivered} records delivered, ${pending} ${pending === 1 ? 'waits' : 'wait'}`,
+      ...(this.running?.uplink.connected === true ? [] : ['the uplink is not connected']),
+      ...(cause === undefined ? [] : [`the buffer is in memory (${cause})`]),
+    ].join('; ');
+  }
+
+  stuck(): string[] {
+    return this.progress.stuck();
+  }
+
+  /** A part got on: it has again so long for its next round. */
+  private gotOn(what: string): void {
+    const found = this.parts.get(what);
+    found?.part.again(found.withinMs);
+  }
+
+  private expect(what: string, withinMs: number): void {
+    this.parts.set(what, { part: this.progress.begin(what, withinMs), withinMs });
+  }
+
   private async run(loaded: Loaded, made?: Map<string, Source>): Promise<Running> {
     const sources = made ?? (await makeSources(loaded));
     const uplink = await makeUplink(loaded, this.id, this.boot, this.log);
@@ -142,6 +174,7 @@ export class Agent implements Service {
     const polls = loaded.routers.map((router) => {
       const source = sources.get(router.name);
       if (source === undefined) throw new Error(`router ${router.name} has no source`);
+      this.expect(pollingOf(router), router.pollingIntervalS * 1000 + LONGEST_POLL_MS);
       return pollRouter(router, source, (sample) => this.take(sample, loaded), this.pollEvents, this.clock, polling.signal, kill.signal);
     });
     const draining = drain(
@@ -169,6 +202,8 @@ export class Agent implements Service {
         await draining;
         await uplink.close();
         for (const source of sources.values()) source.close();
+        for (const { part } of this.parts.values()) part.end();
+        this.parts.clear();
       },
     };
   }
@@ -176,6 +211,11 @@ export class Agent implements Service {
   /** Takes a sample in; what comes in one turn of the event loop is one commit. */
   private take(sample: CounterSample, loaded: Loaded): Promise<void> {
     const { name } = sample.router;
+    const interfaces = `interfaces of ${name}`;
+    // The others' figures are the router's meanwhile.
+    if (sample.missing.length > 0)
+      this.faultOf(interfaces, interfaces).raise(`there is no ${sample.missing.join(', ')}; the others are counted`);
+    else this.faults.get(interfaces)?.clear();
     const { record, noRate, events, baseline } = enrich(
       sample,
       this.baselines.get(name),
@@ -213,6 +253,15 @@ export class Agent implements Service {
     }
   }
 
+  private faultOf(key: string, what: string): Fault {
+    let fault = this.faults.get(key);
+    if (fault === undefined) {
+      fault = new Fault(this.log, what);
+      this.faults.set(key, fault);
+    }
+    return fault;
+  }
+
   private clockStepped(stepMicros: number, trust: string): void {
     // The clock is looked at before there are metrics.
     this.metrics?.clockSteps.inc({ direction: stepMicros > 0 ? 'forward' : 'back' });
@@ -228,16 +277,14 @@ export class Agent implements Service {
       this.metrics.polls.inc({ router: router.name, result: 'ok' });
       this.metrics.pollSeconds.observe(seconds, { router: router.name });
       this.polled.add(router.name);
+      this.gotOn(pollingOf(router));
       this.faults.get(router.name)?.clear();
     },
     failed: (router: Router, error: unknown) => {
+      // A router that does not answer is no reason to start the agent anew.
+      this.gotOn(pollingOf(router));
       this.metrics.polls.inc({ router: router.name, result: error instanceof SourceError ? error.reason : 'error' });
-      let fault = this.faults.get(router.name);
-      if (fault === undefined) {
-        fault = new Fault(this.log, 'poll');
-        this.faults.set(router.name, fault);
-      }
-      fault.raise(messageOf(error));
+      this.faultOf(router.name, 'poll').raise(messageOf(error));
     },
     skipped: (router: Router, ticks: number) => this.metrics.skipped.inc({ router: router.name }, ticks),
   };
@@ -248,11 +295,18 @@ export class Agent implements Service {
       this.metrics.sent.inc({ lane }, records);
     },
     failed: (reason: string) => this.metrics.sendErrors.inc({ reason }),
+    turned: (lane: LaneName) => {
+      const what = `sending (${lane})`;
+      if (this.parts.has(what)) this.gotOn(what);
+      else this.expect(what, LONGEST_ROUND_MS);
+    },
   };
 
   private async answer(path: string): Promise<Reply | undefined> {
     const running = this.running;
     const { where, cause } = this.outbox.whereabouts();
+    const stuck = this.stuck();
+    if (path === '/healthz' && stuck.length > 0) return health(stuck);
     if (path === '/healthz') return text(200, cause === undefined ? 'ok\n' : `ok\nbuffer: in memory (${cause})\n`);
     if (path === '/readyz') {
       const ready = this.polled.size > 0;
@@ -273,6 +327,10 @@ export class Agent implements Service {
     if (running === undefined || !path.startsWith('/metrics/')) return undefined;
     return await collectRouter(path, running.loaded, running.sources, this.clock);
   }
+}
+
+function pollingOf(router: Router): string {
+  return `polling ${router.name}`;
 }
 
 function bounds({ config }: Loaded) {

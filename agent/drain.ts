@@ -19,7 +19,12 @@ import { type Delivery, type Entry, type Uplink, UplinkError } from './uplink.ts
 export interface DrainEvents {
   sent(lane: LaneName, records: number, seconds: number): void;
   failed(reason: string): void;
+  /** A lane goes round once more; never more than `LONGEST_ROUND_MS` after the last time. */
+  turned?(lane: LaneName): void;
 }
+
+/** A lane's longest round: the uplink given up after its time-out and its last word, and the longest pause. With room to spare. */
+export const LONGEST_ROUND_MS = 150_000;
 
 export interface Replay {
   order: 'fresh-first' | 'fifo';
@@ -88,6 +93,7 @@ class Drain {
     const { outbox, replay } = this.options;
     while (!signal.aborted) {
       const changed = outbox.nextChange();
+      this.options.events.turned?.(lane);
       try {
         await this.gate(signal);
         const sent = await this.sendOnce(lane, signal, false);

@@ -3,7 +3,7 @@ import { VERSION } from '../common/cli.ts';
 import { type Loaded, pathOf } from '../common/config.ts';
 import { SeqSets } from '../common/dedupe.ts';
 import { messageOf, NdtError } from '../common/errors.ts';
-import { closeServer, EXPOSITION_TYPE, json, listenHttp, type Readiness, text } from '../common/http.ts';
+import { closeServer, EXPOSITION_TYPE, health, json, listenHttp, type Readiness } from '../common/http.ts';
 import type { Logger } from '../common/logger.ts';
 import { Metrics, processMetrics } from '../common/metrics.ts';
 import { openBus } from '../common/open-bus.ts';
@@ -13,10 +13,12 @@ import { lockDir, openDb } from '../common/sqlite.ts';
 import { topicsOf } from '../common/topics.ts';
 import { loadModels, ML_GROUP, MlStage } from '../ml/worker.ts';
 import { startApi } from './api.ts';
+import { KafkaIngestor } from './ingress-kafka.ts';
 import { startIngress } from './ingress-mqtt.ts';
 import { startSubscriber } from './ingress-subscribe.ts';
 import { Live } from './live.ts';
 import { NETFLOW_GROUP, NetflowStage } from './netflow/stage.ts';
+import { PodsPublisher } from './pods/publisher.ts';
 import { RATES_GROUP, RatesStage, rawTopics } from './rates.ts';
 import { Store } from './store.ts';
 import { retention, STORE_GROUP, StoreStage, storeTopics } from './store-stage.ts';
@@ -58,10 +60,10 @@ async function assemble(loaded: Loaded, log: Logger, ends: End[]): Promise<Omit<
 
   const metrics = new Metrics();
   processMetrics(metrics, 'ndt-aggregator', VERSION);
-  const { bus, embedded, troubles } = await openBus(loaded, 'ndt-aggregator', metrics, log);
+  const { bus, embedded, troubles, stuck } = await openBus(loaded, 'ndt-aggregator', metrics, log);
   ends.push(() => bus.close());
   const readiness = (): Readiness => {
-    const reasons = troubles();
+    const reasons = [...troubles(), ...(pods?.troubles() ?? [])];
     return { ready: reasons.length === 0, reasons };
   };
 
@@ -83,6 +85,8 @@ async function assemble(loaded: Loaded, log: Logger, ends: End[]): Promise<Omit<
   if (ml !== undefined) running.push(bus.consume(ML_GROUP, topicsOf(config.topics.processed), ml, consuming.signal));
   if (has('netflow'))
     running.push(bus.consume(NETFLOW_GROUP, topicsOf(config.netflow.input), new NetflowStage(config.netflow, metrics), consuming.signal));
+  const pods = has('pods') ? new PodsPublisher({ loaded, bus, metrics, log }) : undefined;
+  if (pods !== undefined) running.push(pods.run(consuming.signal));
 
   const api = await (has('store') || has('api') ? serveHistory() : serveHealth());
 
@@ -129,6 +133,7 @@ async function assemble(loaded: Loaded, log: Logger, ends: End[]): Promise<Omit<
       ledger: () => seen.agents(),
       metrics,
       readiness,
+      stuck,
       onFault: (message) => log.error(message),
     });
     ends.push(() => served.close());
@@ -138,7 +143,7 @@ async function assemble(loaded: Loaded, log: Logger, ends: End[]): Promise<Omit<
   /** A process without history has health and metrics alone. */
   async function serveHealth(): Promise<{ url: string }> {
     const { url, server } = await listenHttp(loaded, config.aggregator.http, 'aggregator.http', (path) => {
-      if (path === '/healthz') return text(200, 'ok\n');
+      if (path === '/healthz') return health(stuck());
       if (path === '/readyz') return json(readiness().ready ? 200 : 503, readiness());
       return path === '/metrics' ? { status: 200, type: EXPOSITION_TYPE, body: metrics.print() } : undefined;
     });
@@ -146,16 +151,17 @@ async function assemble(loaded: Loaded, log: Logger, ends: End[]): Promise<Omit<
     return { url };
   }
 
+  function ontoKafka(): KafkaIngestor {
+    const db = openDb(`${dir}/ingress.db`, 'normal');
+    ends.push(() => void db.close());
+    return new KafkaIngestor(bus, new SeqSets(db), config.topics.dead_letters);
+  }
+
   const { mqtt } = config.aggregator;
-  const ingest = {
-    loaded,
-    bus: embedded ?? { ingest: (messages) => bus.append(messages).then(() => messages) },
-    metrics,
-    log,
-  } satisfies Parameters<typeof startIngress>[0];
-  const broker = has('ingress') && mqtt.enabled ? await startIngress(ingest) : undefined;
+  const ingest = has('ingress') ? { loaded, bus: embedded ?? ontoKafka(), metrics, log } : undefined;
+  const broker = ingest !== undefined && mqtt.enabled ? await startIngress(ingest) : undefined;
   if (broker !== undefined) ends.push(() => broker.close());
-  const subscriber = has('ingress') && mqtt.subscribe !== undefined ? await startSubscriber(ingest) : undefined;
+  const subscriber = ingest !== undefined && mqtt.subscribe !== undefined ? await startSubscriber(ingest) : undefined;
   if (subscriber !== undefined) ends.push(() => subscriber.close());
   log.info(
     {
@@ -172,13 +178,19 @@ async function assemble(loaded: Loaded, log: Logger, ends: End[]): Promise<Omit<
   const reload = async (next: Loaded) => {
     refuseChange(current, next);
     const newModels = ml === undefined ? undefined : await loadModels(next);
+    // First what may refuse it: until then everything is as it was.
+    pods?.configure(next);
     rates.configure(next);
     if (ml !== undefined && newModels !== undefined) ml.configure(next, newModels);
     broker?.reload(next);
     subscriber?.reload(next);
     current = next;
   };
-  return { url: api.url, mqttUrl: broker?.url, reload };
+  const status = () => {
+    const doing = [...(broker === undefined ? [] : [`takes records in at ${broker.url}`]), `answers at ${api.url}`];
+    return [`${config.aggregator.roles.join(', ')}: ${doing.join(', ')}`, ...troubles()].join('; ');
+  };
+  return { url: api.url, mqttUrl: broker?.url, reload, status, stuck };
 }
 
 /** What stays as it is for the life of the process. */

@@ -7,7 +7,7 @@ import { VERSION } from '../common/cli.ts';
 import { type Loaded, secretOf } from '../common/config.ts';
 import type { AgentSeqs } from '../common/dedupe.ts';
 import { messageOf } from '../common/errors.ts';
-import { authorised, EXPOSITION_TYPE, listenError, type Readiness, urlOf } from '../common/http.ts';
+import { authorised, EXPOSITION_TYPE, health, listenError, type Readiness, urlOf } from '../common/http.ts';
 import type { Metrics } from '../common/metrics.ts';
 import { CONTENT_SECURITY_POLICY, COOKIE, cookieOf, pageRoutes, sessionOf, signInPage } from './api-page.ts';
 import { Problem } from './api-query.ts';
@@ -24,6 +24,8 @@ export interface ApiOptions {
   ledger: () => AgentSeqs[];
   metrics: Metrics;
   readiness: () => Readiness;
+  /** What does not get on; nothing when missing. */
+  stuck?: () => string[];
   /** Told of a request that failed through our own fault. */
   onFault?: (message: string) => void;
   /** The clock, for tests. */
@@ -82,7 +84,7 @@ async function makeApi(options: ApiOptions, token: string | undefined, signal: A
   await app.register(async (scope) => {
     apiRoutes(scope, { store, live, ledger, signal, nowMicros, ...(heartbeatMs === undefined ? {} : { heartbeatMs }) });
     pageRoutes(scope);
-    healthRoutes(scope, metrics, readiness);
+    healthRoutes(scope, metrics, readiness, options.stuck ?? (() => []));
     scope.get('/api/v1/openapi.json', { schema: { hide: true } }, () => app.swagger());
   });
   return app;
@@ -105,18 +107,31 @@ function document(secured: boolean) {
   };
 }
 
-function healthRoutes(app: FastifyInstance, metrics: Metrics, readiness: () => Readiness): void {
+function healthRoutes(app: FastifyInstance, metrics: Metrics, readiness: () => Readiness, stuck: () => string[]): void {
+  const plain = (description: string, example: string) => ({
+    description,
+    content: { 'text/plain': { schema: Type.String({ examples: [example] }) } },
+  });
   app.get(
     '/healthz',
     {
       schema: {
         operationId: 'healthz',
-        summary: 'Whether the process answers',
+        summary: 'Whether the process answers and gets on',
         security: [],
-        response: { 200: { description: 'It does', content: { 'text/plain': { schema: Type.String({ examples: ['ok\n'] }) } } } },
+        response: {
+          200: plain('It does', 'ok\n'),
+          503: plain('A stage has had a batch in hand for too long: start the process anew', 'stage ndt-store has not got on\n'),
+        },
       },
     },
-    (_request, reply) => reply.type('text/plain; charset=utf-8').send('ok\n'),
+    (_request, reply) => {
+      const { status, type, body } = health(stuck());
+      return reply
+        .code(status === 200 ? 200 : 503)
+        .type(type)
+        .send(body);
+    },
   );
   const ready = (description: string) => ({ description, content: { 'application/json': { schema: ReadinessSchema } } });
   app.get(

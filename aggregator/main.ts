@@ -7,8 +7,9 @@ import { filterLines } from '../common/ndjson.ts';
 import { parseRecord, printRecord } from '../common/record.ts';
 import { runCommand } from '../common/service.ts';
 import { loadModels } from '../ml/worker.ts';
-import { startAggregator } from './aggregator.ts';
+import { hasRole, startAggregator } from './aggregator.ts';
 import { netflowCommand } from './netflow/command.ts';
+import { checkPods, podsCommand, takeSeedEnvironment } from './pods/command.ts';
 import { RateTracker } from './rates.ts';
 
 /** Raw records in, processed records out; intervals without a rate are counted on standard error. */
@@ -34,18 +35,29 @@ async function rates(args: Args): Promise<number> {
   return bad === 0 ? EXIT.ok : EXIT.failed;
 }
 
-await main({
+const service = runCommand({
+  program: 'ndt-aggregator',
+  summary: 'run broker, bus, stages, store, API and page until stopped',
+  check: async (loaded) => {
+    if (loaded.config.ml.enabled) await loadModels(loaded);
+    if (hasRole(loaded, 'pods')) checkPods(loaded);
+  },
+  start: startAggregator,
+});
+
+void main({
   name: 'ndt-aggregator',
   summary: 'takes agents’ records in, removes duplicates, works out rates and power, keeps history, and shows it',
   commands: [
-    runCommand({
-      program: 'ndt-aggregator',
-      summary: 'run broker, bus, stages, store, API and page until stopped',
-      check: async (loaded) => {
-        if (loaded.config.ml.enabled) await loadModels(loaded);
+    {
+      ...service,
+      run: async (args) => {
+        const loaded = loadConfig(textOption(args, 'config'));
+        // Some have names of a single word: whoever does not publish pods' metrics may mean other things by them.
+        if (hasRole(loaded, 'pods')) takeSeedEnvironment(loaded);
+        return await service.run(args);
       },
-      start: startAggregator,
-    }),
+    },
     {
       name: 'rates',
       summary: 'filter: raw records in (JSON, one a line), processed records out; exit code 1 if a line was bad',
@@ -53,11 +65,13 @@ await main({
       run: rates,
     },
     netflowCommand,
+    podsCommand,
   ],
   examples: [
     'ndt-aggregator run --config /etc/ndt/ndt.json',
     'ndt-aggregator run --check --config /etc/ndt/ndt.json',
     'ndt-aggregator netflow < flows.ndjson > records.ndjson',
+    'ndt-aggregator pods --once --config /etc/ndt/ndt.json',
     'ndt-aggregator rates --config /etc/ndt/ndt.json < raw.ndjson > processed.ndjson',
   ],
 });

@@ -46,6 +46,12 @@ export class SeqSets {
     };
   }
 
+  /** Whether a number has arrived. */
+  has(agent: string, seq: number): boolean {
+    const below = this.statements.floor.get(agent, seq);
+    return below !== undefined && seq <= below.last;
+  }
+
   /** Marks a number as arrived. Returns false when it had arrived before. Run inside the transaction that stores the record. */
   add(agent: string, seq: number): boolean {
     const { floor, next, put, remove, know } = this.statements;

@@ -25,6 +25,11 @@ export const json = (status: number, value: unknown): Reply => ({
 /** The exposition's media type. */
 export const EXPOSITION_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
+/** What `/healthz` answers: 503 where something does not get on, so that whatever runs the program starts it anew. */
+export function health(stuck: readonly string[]): Reply {
+  return stuck.length === 0 ? text(200, 'ok\n') : text(503, `${stuck.join('\n')}\n`);
+}
+
 /** What `/readyz` tells: ready, or why not yet. */
 export interface Readiness {
   ready: boolean;

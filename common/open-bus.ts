@@ -1,9 +1,10 @@
 /** The bus of the configuration: the embedded log, or Apache Kafka, whose client is loaded only then. */
-import type { Bus } from './bus.ts';
+import type { Bus, Stage } from './bus.ts';
 import { EmbeddedBus } from './bus-embedded.ts';
 import { type Loaded, pathOf } from './config.ts';
 import { Fault, type Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
+import { Progress } from './progress.ts';
 
 export interface OpenedBus {
   bus: Bus;
@@ -11,14 +12,44 @@ export interface OpenedBus {
   embedded: EmbeddedBus | undefined;
   /** Why records cannot go through at the moment; empty when they can. */
   troubles(): string[];
+  /** Stages that have had a batch in hand for too long. */
+  stuck(): string[];
 }
+
+/** The longest that a stage may take for a batch, with room to spare: disks under load wait for seconds, never for minutes. */
+const LONGEST_BATCH_MS = 120_000;
 
 /** @param program `ndt-aggregator`, `ndt-ml`: the name that brokers see */
 export async function openBus(loaded: Loaded, program: string, metrics: Metrics, log: Logger): Promise<OpenedBus> {
-  return loaded.config.bus === 'kafka' ? await openKafka(loaded, program, metrics, log) : openEmbedded(loaded, metrics, log);
+  const opened = loaded.config.bus === 'kafka' ? await openKafka(loaded, program, metrics, log) : openEmbedded(loaded, metrics, log);
+  const progress = new Progress();
+  return { ...opened, bus: watched(opened.bus, progress), stuck: () => progress.stuck() };
 }
 
-function openEmbedded(loaded: Loaded, metrics: Metrics, log: Logger): OpenedBus {
+/** The same bus, with an eye on its stages. */
+export function watched(bus: Bus, progress: Progress, withinMs = LONGEST_BATCH_MS): Bus {
+  return {
+    append: (messages) => bus.append(messages),
+    consume: (group, topics, stage, signal) => bus.consume(group, topics, watchedStage(group, stage, progress, withinMs), signal),
+    close: () => bus.close(),
+  };
+}
+
+function watchedStage(group: string, stage: Stage, progress: Progress, withinMs: number): Stage {
+  return {
+    restore: (state) => stage.restore?.(state),
+    handle: async (batch) => {
+      const part = progress.begin(`stage ${group}`, withinMs);
+      try {
+        return await stage.handle(batch);
+      } finally {
+        part.end();
+      }
+    },
+  };
+}
+
+function openEmbedded(loaded: Loaded, metrics: Metrics, log: Logger): Omit<OpenedBus, 'stuck'> {
   const { config } = loaded;
   const faults = metrics.counter('ndt_stage_faults_total', 'Batches that a stage failed on and takes again');
   const fault = new Fault(log, 'bus');
@@ -40,7 +71,7 @@ function openEmbedded(loaded: Loaded, metrics: Metrics, log: Logger): OpenedBus 
   return { bus, embedded: bus, troubles: () => [] };
 }
 
-async function openKafka(loaded: Loaded, program: string, metrics: Metrics, log: Logger): Promise<OpenedBus> {
+async function openKafka(loaded: Loaded, program: string, metrics: Metrics, log: Logger): Promise<Omit<OpenedBus, 'stuck'>> {
   const [{ KafkaBus }, { kafkaOptions }] = await Promise.all([import('./bus-kafka.ts'), import('./kafka/settings.ts')]);
   const bus = new KafkaBus({
     kafka: kafkaOptions(loaded, loaded.config.kafka.client_id ?? program),

@@ -7,12 +7,17 @@ import { type Args, CONFIG_OPTIONS, type Command, textOption } from './cli.ts';
 import { dumpConfig, type Loaded, loadConfig } from './config.ts';
 import { EXIT, messageOf } from './errors.ts';
 import { type Logger, openLogger } from './logger.ts';
+import { type Observed, ServiceManager } from './service-manager.ts';
 
 export interface Service {
   /** Goes over to a new configuration without losing a sample. When it throws, the old one must still be in force. */
   reload(loaded: Loaded): Promise<void>;
   /** Ends cleanly; has 5 seconds. */
   stop(): Promise<void>;
+  /** What it is doing now, in a sentence, for the service manager. */
+  status?(): string;
+  /** What does not get on, in words; empty when all is well. Where something is, a service manager's watchdog ends the process. */
+  stuck?(): string[];
 }
 
 export interface ServiceSpec {
@@ -58,11 +63,14 @@ async function run(spec: ServiceSpec, args: Args): Promise<number> {
   }
   const log = await openLogger(spec.program, loaded.config.log);
   for (const warning of loaded.warnings) log.warn(warning);
+  const manager = ServiceManager.ofProcess({ onFault: (message) => log.warn(message) });
   const service = await spec.start(loaded, log, args);
+  const observed: Observed = { status: () => service.status?.() ?? 'runs', stuck: () => service.stuck?.() ?? [] };
   const stopped = stopSignal(log, args.values['with-stdin'] === true);
   let reloading = Promise.resolve();
   const reload = (why: string) => {
     reloading = reloading.then(async () => {
+      await manager?.reloading();
       try {
         const next = loadConfig(file);
         await spec.check?.(next);
@@ -73,10 +81,12 @@ async function run(spec: ServiceSpec, args: Args): Promise<number> {
       } catch (error) {
         log.error(`the new configuration is refused and the old one stays in force (${why}): ${messageOf(error)}`);
       }
+      await manager?.reloaded(observed.status());
     });
   };
   process.on('SIGHUP', () => reload('SIGHUP'));
   const unwatch = loaded.file === undefined ? () => {} : watchFile(loaded.file, () => reload('the file changed'));
+  void manager?.ready(observed);
   const signal = await stopped;
   unwatch();
   await reloading;
@@ -86,6 +96,7 @@ async function run(spec: ServiceSpec, args: Args): Promise<number> {
     process.exit(EXIT.failed);
   }, STOP_MS);
   late.unref();
+  void manager?.stopping();
   await service.stop();
   clearTimeout(late);
   log.info('stopped');

@@ -3,7 +3,7 @@
 import { type Args, CONFIG_OPTIONS, main, textOption, VERSION } from '../common/cli.ts';
 import { type Loaded, loadConfig } from '../common/config.ts';
 import { EXIT } from '../common/errors.ts';
-import { closeServer, EXPOSITION_TYPE, json, listenHttp, text } from '../common/http.ts';
+import { closeServer, EXPOSITION_TYPE, health, json, listenHttp } from '../common/http.ts';
 import type { Logger } from '../common/logger.ts';
 import { Metrics, processMetrics } from '../common/metrics.ts';
 import { filterLines } from '../common/ndjson.ts';
@@ -18,20 +18,22 @@ async function start(loaded: Loaded, log: Logger, args: Args): Promise<Service> 
   const models = await loadModels(loaded);
   const metrics = new Metrics();
   processMetrics(metrics, 'ndt-ml', VERSION);
-  const { bus, troubles } = await openBus(loaded, 'ndt-ml', metrics, log);
+  const { bus, troubles, stuck } = await openBus(loaded, 'ndt-ml', metrics, log);
   const stage = new MlStage(loaded, models, metrics, textOption(args, 'output'));
   const stop = new AbortController();
   const input = textOption(args, 'input');
   const group = input === undefined ? ML_GROUP : `${ML_GROUP}-${input}`;
   const consuming = bus.consume(group, topicsOf(input ?? loaded.config.topics.processed), stage, stop.signal);
   const { url, server } = await listenHttp(loaded, loaded.config.ml.http, 'ml.http', (path) => {
-    if (path === '/healthz') return text(200, 'ok\n');
+    if (path === '/healthz') return health(stuck());
     if (path === '/readyz') return json(troubles().length === 0 ? 200 : 503, { ready: troubles().length === 0, reasons: troubles() });
     return path === '/metrics' ? { status: 200, type: EXPOSITION_TYPE, body: metrics.print() } : undefined;
   });
   log.info({ url, group, models: [...models.keys()] }, 'ml runs');
   return {
     reload: async (next) => stage.configure(next, await loadModels(next)),
+    status: () => [`infers as ${group}`, ...troubles()].join('; '),
+    stuck,
     stop: async () => {
       stop.abort();
       await consuming;
@@ -64,7 +66,7 @@ async function infer(args: Args): Promise<number> {
   return bad === 0 ? EXIT.ok : EXIT.failed;
 }
 
-await main({
+void main({
   name: 'ndt-ml',
   summary: 'estimates routers’ power consumption from processed records',
   commands: [
