@@ -103,3 +103,27 @@ it('drops by age, but not what a group has still to handle', async () => {
   expect(bus.log.retain({ maxBytes: 2 ** 30, maxAgeMs: 5000 }, later)).toEqual({ deleted: 1, unread: 0 });
   await bus.close();
 });
+
+it('closed under a consumer lets it end', async () => {
+  const idle = new EmbeddedBus({ file: join(tempDir(), 'bus.db') });
+  const signal = new AbortController().signal;
+  const waiting = idle.consume('g', topicsOf('in'), { handle: () => undefined }, signal);
+  await idle.close();
+  await waiting;
+
+  const bus = new EmbeddedBus({ file: join(tempDir(), 'bus.db') });
+  await bus.append([{ topic: 'in', key: 'k', headers: {}, value: Buffer.from('1') }]);
+  const { promise: begun, resolve } = Promise.withResolvers<void>();
+  const slow = Promise.withResolvers<undefined>();
+  const stage = {
+    handle: () => {
+      resolve();
+      return slow.promise;
+    },
+  };
+  const busy = bus.consume('g', topicsOf('in'), stage, signal);
+  await begun;
+  await bus.close();
+  slow.resolve(undefined);
+  await busy;
+});

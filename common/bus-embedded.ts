@@ -87,7 +87,7 @@ export class EmbeddedBus implements Bus {
     const state = this.group(group);
     stage.restore?.(this.log.state(group));
     let pause = 50;
-    while (!signal.aborted) {
+    while (!signal.aborted && !this.closed) {
       const claim = this.claim(group, state, topics);
       if (claim.batch.length === 0) {
         await this.change(signal);
@@ -99,6 +99,8 @@ export class EmbeddedBus implements Bus {
         for (const [topic, { next }] of claim.next) state.positions.set(topic, next);
         pause = 50;
       } catch (error) {
+        // Nothing of the outcome is in the log: a bus opened anew gives the batch again.
+        if (this.closed) return;
         for (const topic of claim.next.keys()) state.positions.delete(topic);
         stage.restore?.(this.log.state(group));
         if (!(error instanceof PositionMoved)) {
