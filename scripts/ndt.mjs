@@ -29,6 +29,8 @@ const COMMANDS = {
   test: { program: 'scripts/test.ts', about: 'run the tests (--faults: the fault tests)', development: true },
   check: { program: 'scripts/check.ts', about: 'check types, format, lint and generated files', development: true },
   format: { program: 'scripts/format.ts', about: 'format, and mend what lint can mend', development: true },
+  package: { program: 'scripts/package.ts', about: 'make the binaries for Linux, in dist/', development: true },
+  deb: { program: 'scripts/deb.ts', about: 'make Debian packages and archives of the binaries, in dist/', development: true },
   generate: { program: 'scripts/generate.ts', about: 'write the generated files', development: true },
 };
 

@@ -9,6 +9,6 @@ test('a program is found on PATH, and where Debian puts servers', () => {
 });
 
 test('CI installs every program that tests run against', () => {
-  const script = readFileSync(new URL('../.ci/run', import.meta.url), 'utf8');
-  for (const program of TEST_PROGRAMS) expect(script).toMatch(new RegExp(`[ \n]${program.package}:${program.command}[ \n]`));
+  const words = readFileSync(new URL('../.ci/run', import.meta.url), 'utf8').split(/\s+/);
+  for (const program of TEST_PROGRAMS) expect(words).toContain(`${program.package}:${program.command}`);
 });
