@@ -14,6 +14,17 @@ export type ProgramName = 'agent' | 'aggregator' | 'ml';
 /** Nothing of the surrounding environment decides what a program does. */
 const ENV = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('NDT_')));
 
+/** Where a program comes from: the command line that stands before its own arguments, and what of the environment it sees. */
+export interface Origin {
+  command: string[];
+  env: NodeJS.ProcessEnv;
+}
+
+/** The sources, on the Node that runs the tests. */
+export function fromSources(name: ProgramName): Origin {
+  return { command: [process.execPath, join(root, name, 'main.ts')], env: ENV };
+}
+
 /** A program that runs. */
 export class Running {
   readonly child: ChildProcess;
@@ -21,9 +32,11 @@ export class Running {
   log = '';
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 
-  constructor(name: ProgramName, args: string[], env: NodeJS.ProcessEnv = {}) {
-    this.child = spawn(process.execPath, [join(root, name, 'main.ts'), ...args], {
-      env: { ...ENV, ...env },
+  constructor(program: ProgramName | Origin, args: string[], env: NodeJS.ProcessEnv = {}) {
+    const { command, env: own } = typeof program === 'string' ? fromSources(program) : program;
+    const [file = '', ...before] = command;
+    this.child = spawn(file, [...before, ...args], {
+      env: { ...own, ...env },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     this.child.stderr?.on('data', (chunk: Buffer) => {
@@ -79,10 +92,15 @@ export class Pair {
   readonly url: string;
   readonly agentUrl: string;
   readonly mqttPort: number;
+  /** Where the programs come from; the sources unless set otherwise. */
+  readonly origin: { aggregator: ProgramName | Origin; agent: ProgramName | Origin } = { aggregator: 'aggregator', agent: 'agent' };
+  /** Under which path the programs see the configuration, where that is another than ours. */
+  seenConfig: string;
   private readonly started: Running[] = [];
 
   private constructor(dir: string, ports: { http: number; mqtt: number; agent: number }) {
     this.dir = dir;
+    this.seenConfig = join(dir, 'ndt.json');
     this.config = join(dir, 'ndt.json');
     this.url = `http://127.0.0.1:${ports.http}`;
     this.agentUrl = `http://127.0.0.1:${ports.agent}`;
@@ -109,14 +127,14 @@ export class Pair {
   }
 
   async aggregator(): Promise<Running> {
-    const running = new Running('aggregator', ['run', '--config', this.config]);
+    const running = new Running(this.origin.aggregator, ['run', '--config', this.seenConfig]);
     this.started.push(running);
     await running.says('aggregator runs');
     return running;
   }
 
   async agent(): Promise<Running> {
-    const running = new Running('agent', ['run', '--config', this.config]);
+    const running = new Running(this.origin.agent, ['run', '--config', this.seenConfig]);
     this.started.push(running);
     await running.says(/agent \S+ runs/);
     return running;

@@ -1,10 +1,24 @@
-import { closeSync, openSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  copyFileSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
 import { copyFiles, drainAll, expectBalanced, FIRST, gapsOf, openOutbox, record, records, reports, sum } from '../../test/outbox.ts';
 import { tempDir } from '../../test/tempdir.ts';
 import type { Outbox } from '../outbox.ts';
+import { HighWater } from './high-water.ts';
+import { start } from './start.ts';
 
 const BASELINE = { epoch: '1.5', devices: { eth0: { bytes: '1', packets: '2' } } };
 
@@ -115,6 +129,78 @@ describe('a file that was damaged while the agent did not run', () => {
     outbox.close();
     damage(join(copy, 'outbox.db-wal'));
     expectWhole(copy, bodies, before);
+  });
+
+  it('a letter of the schema changed: the records are read as they lie', () => {
+    const from = dir();
+    const { outbox, bodies } = lived(from);
+    const before = outbox.ledger();
+    outbox.close();
+    const file = join(from, 'outbox.db');
+    const at = readFileSync(file).indexOf('elapsed INTEGER');
+    expect(at).toBeGreaterThan(0);
+    overwrite(file, at, Buffer.from('X'));
+    expect(expectWhole(from, bodies, before).lost).toBe(0);
+  });
+
+  it('a kill between the repair and the first commit: what the repair has lost is told all the same', () => {
+    const from = dir();
+    const { outbox, bodies } = lived(from);
+    const before = outbox.ledger();
+    outbox.close();
+    const file = join(from, 'outbox.db');
+    truncateSync(file, Math.floor(statSync(file).size / 2 / 4096) * 4096);
+    const { last: mark } = new HighWater(`${file}.seq`, join(from, 'fallback.seq'));
+    const text = (gap: object) => JSON.stringify({ type: 'gap', ...gap });
+    const options = { file, maxBytes: 2 ** 30, keep: { files: 3, bytes: 2 ** 26 }, kernelBoot: 'k1', nowMs: FIRST };
+    const { db, told } = start({
+      ...options,
+      mark,
+      gapText: ({ first, last, count, reason }) => text({ from: first, to: last, count, reason }),
+    });
+    expect(told.length).toBeGreaterThan(0);
+    db.close();
+    expect(expectWhole(from, bodies, before).lost).toBeGreaterThan(0);
+  });
+
+  describe('a log that a kill -9 left', () => {
+    /** The files of an outbox that runs, the log's index with them. */
+    const killed = (change: (log: string) => void) => {
+      const from = dir();
+      const { outbox, bodies } = lived(from);
+      const before = outbox.ledger();
+      const copy = copyFiles(from, dir());
+      copyFileSync(join(from, 'outbox.db-shm'), join(copy, 'outbox.db-shm'));
+      outbox.close();
+      change(join(copy, 'outbox.db-wal'));
+      return { copy, bodies, before };
+    };
+    const half = (log: string) => {
+      const frame = readFileSync(log).subarray(32, 32 + 24);
+      appendFileSync(log, Buffer.concat([frame, Buffer.alloc(500, 1)]));
+    };
+
+    it('with half a page at its end: it was being written, and nothing is lost', () => {
+      const { copy, bodies, before } = killed(half);
+      const after = openOutbox(copy, { boot: 'b2' });
+      expect(after.ledger()).toEqual(before);
+      expect(gapsOf(after)).toEqual([]);
+      expect(drainAll(after).map(({ seq }) => seq)).toEqual([...bodies.keys()]);
+      after.close();
+    });
+
+    it('the same after the machine went down: nothing says what was committed, and what may be lost is told', () => {
+      const { copy, before } = killed(half);
+      const after = openOutbox(copy, { boot: 'b2', kernelBoot: 'k2' });
+      expect(after.ledger().dropped.corrupt).toBeGreaterThan(0);
+      expect(after.append([record('new')])).toBeGreaterThan(before.last);
+      after.close();
+    });
+
+    it('cut off at the end of a frame: SQLite takes it as whole, and what is lost is told', () => {
+      const { copy, bodies, before } = killed((log) => truncateSync(log, 32 + Math.floor((statSync(log).size - 32) / 4120 / 2) * 4120));
+      expect(expectWhole(copy, bodies, before).lost).toBeGreaterThan(0);
+    });
   });
 
   it('file and marks both gone: numbers go on above the clock’s', () => {

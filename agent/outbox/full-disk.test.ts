@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { drainAll, expectBalanced, FIRST, gapsOf, openOutbox, record, records, reports, sum } from '../../test/outbox.ts';
 import { tempDir } from '../../test/tempdir.ts';
+import { Keeper } from './keeper.ts';
 
 /** A file system of a test's own can be mounted. */
 const canMount = (() => {
@@ -226,4 +227,30 @@ it('a mark that can be written nowhere is told of', () => {
   expect(sum(outbox.ledger().dropped)).toBe(0);
   expect(existsSync('/dev/null/nowhere')).toBe(false);
   outbox.close();
+});
+
+describe('a slow disk', () => {
+  it('is used again when it is quick again, also where all that waited in memory was sent from there', () => {
+    const dir = tempDir();
+    let monotonic = 1000;
+    const keeper = new Keeper({
+      file: join(dir, 'outbox.db'),
+      agentId: 'a1',
+      boot: 'b1',
+      noticeTopic: 'ndt.notices',
+      maxBytes: 2 ** 24,
+      maxAgeMs: 0,
+      kernelBoot: 'k1',
+      fallbackMark: join(dir, 'fallback.seq'),
+      monotonicMs: () => monotonic,
+    });
+    keeper.noteSpeed(1500);
+    keeper.maintain();
+    expect(keeper.whereabouts()).toEqual({ where: 'memory', cause: 'slow' });
+    expect(keeper.memory.size).toBe(0);
+    monotonic += 15_001;
+    keeper.maintain();
+    expect(keeper.whereabouts()).toEqual({ where: 'disk', cause: undefined });
+    keeper.close();
+  });
 });

@@ -15,7 +15,7 @@ import { MemoryRing } from './memory.ts';
 import { type Options, type OutboxBounds, type OutboxEvent, type OutboxOptions, type Where, withDefaults } from './options.ts';
 import { Ranges } from './ranges.ts';
 import { finishReplacement, replace } from './salvage.ts';
-import { around, firstNumber, gapsOf, giveBack, type Started, start } from './start.ts';
+import { around, firstNumber, type Gap, gapsOf, giveBack, type Started, start } from './start.ts';
 
 const NUMBER_BLOCK = { full: 256, loose: 64 };
 const PROBE_MS = { first: 1000, most: 30_000 };
@@ -104,6 +104,7 @@ export class Keeper {
       return;
     }
     if (this.memory.size > 0 && this.isSpillDue()) this.spill();
+    else if (this.memory.size === 0 && this.isSlow() && now >= this.slowUntil) this.trySlowDisk();
     this.onDisk((db) => {
       if (!db.changedByOthers() && db.pending > 0 !== db.hasRecords())
         throw new DamageError(`${db.pending} records should wait, and there are ${db.pending > 0 ? 'none' : 'some'}`);
@@ -288,6 +289,18 @@ export class Keeper {
     });
     if (this.memory.size > 0) return;
     if (this.isSlow()) this.noteSpeed(performance.now() - started);
+    if (this.loose && this.goesToDisk()) this.mark(true);
+  }
+
+  /** What waited in memory was sent from there, so nothing is left to write: a commit tells how quick the disk is now. */
+  private trySlowDisk(): void {
+    const started = performance.now();
+    const done = this.onDisk((db) => {
+      this.commit(db, true, () => {});
+      return true;
+    });
+    if (done !== true) return;
+    this.noteSpeed(performance.now() - started);
     if (this.loose && this.goesToDisk()) this.mark(true);
   }
 
@@ -534,7 +547,8 @@ export class Keeper {
     prepare();
     const mark = this.unread === undefined ? this.highWater.last : this.unread.mark;
     for (let damage: string | undefined; ; ) {
-      const started = start({ file, maxBytes, keep, mark, kernelBoot, nowMs: nowMs(), damage });
+      const gapText = (gap: Gap) => this.notices.text(gap);
+      const started = start({ file, maxBytes, keep, mark, kernelBoot, nowMs: nowMs(), damage, gapText });
       try {
         this.account = account(started);
         this.takeStart(started);
@@ -549,7 +563,7 @@ export class Keeper {
   }
 
   /** Takes over what was found at the start. */
-  private takeStart({ db, gaps, repaired }: Started): void {
+  private takeStart({ db, gaps, told, repaired }: Started): void {
     const { kernelBoot, wallClock } = this.options;
     this.db = db;
     const before = db.ownTime();
@@ -573,7 +587,7 @@ export class Keeper {
     this.notices.forget();
     this.reserve(0, this.options.durability === 'on-outage', true);
     if (repaired !== undefined) this.repaired(repaired);
-    for (const { first, last, count, reason } of gaps) {
+    for (const { first, last, count, reason } of [...told, ...gaps]) {
       this.report('warn', `numbers ${first} to ${last}: ${count === 0 ? 'passed over' : `${count} records lost at most`} (${reason})`, {
         first,
         last,

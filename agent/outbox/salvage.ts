@@ -174,7 +174,8 @@ function openReadable(file: string): Db | undefined {
   try {
     db = new Database(file, { readonly: true, timeout: 250 });
     db.pragma('cache_size = -1024');
-    db.prepare('SELECT seq, body FROM records LIMIT 0').all();
+    // A schema with a letter changed is damaged as well.
+    db.prepare(scanOf(db));
     return db;
   } catch {
     db?.close();
@@ -230,12 +231,17 @@ interface Columns extends Row {
   crc?: number;
 }
 
+/** Reads a file's records from a number on. A layout before this one had no checksum, no own time and no eras. */
+function scanOf(db: Db): string {
+  const columns = (db.pragma('table_info(records)') as Array<{ name: string }>).map(({ name }) => name);
+  const isOld = !['crc', 'elapsed', 'era'].some((name) => columns.includes(name));
+  const more = isOld ? '0 AS elapsed, 0 AS era' : 'elapsed, era, crc';
+  return `SELECT seq, at, ${more}, boot, topic, key, body FROM records WHERE seq >= ? ORDER BY seq LIMIT ?`;
+}
+
 /** Reads all records that can be read, in the order of their numbers; `take` is given the good ones. */
 function scanRecords(db: Db, low: number, high: number, take: (rows: Row[]) => void): void {
-  const columns = new Set((db.pragma('table_info(records)') as Array<{ name: string }>).map(({ name }) => name));
-  // A layout before this one had no checksum, no own time and no eras.
-  const text = `SELECT seq, at, ${columns.has('crc') ? 'elapsed, era, crc' : '0 AS elapsed, 0 AS era'}, boot, topic, key, body FROM records WHERE seq >= ? ORDER BY seq LIMIT ?`;
-  const select = db.prepare<[number, number], Columns>(text);
+  const select = db.prepare<[number, number], Columns>(scanOf(db));
   const readableFrom = (from: number): Columns[] | undefined => {
     try {
       return select.all(from, 1);

@@ -30,6 +30,8 @@ export interface StartOptions {
   nowMs: number;
   /** Set where the file is known to be damaged. */
   damage?: string | undefined;
+  /** The notice that tells a gap. */
+  gapText: (gap: Gap) => string;
 }
 
 export interface Started {
@@ -37,6 +39,8 @@ export interface Started {
   account: Account;
   /** To be told: what is lost, or skipped. */
   gaps: Gap[];
+  /** Gaps whose notices are in the file already. */
+  told: Gap[];
   /** Set where the file was damaged. */
   repaired: (Salvage & { why: string }) | undefined;
 }
@@ -48,12 +52,12 @@ export function firstNumber(nowMs: number): number {
 
 /** @throws where the disk does not let it */
 export function start(options: StartOptions): Started {
-  const { file, maxBytes, keep, mark, nowMs } = options;
+  const { file, maxBytes, keep, mark, kernelBoot, nowMs, gapText } = options;
   finishReplacement(file);
   const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
   const unclean = mark !== undefined && !mark.clean;
   // The log has to be looked at before SQLite does.
-  const log = unclean && mark.opened && size > 0 ? logState(file) : 'whole';
+  const log = unclean && mark.opened && size > 0 ? logState(file, mark.boot === kernelBoot) : 'whole';
   let why = options.damage;
   if (why !== undefined) {
     // Opening it would tell nothing new.
@@ -66,7 +70,7 @@ export function start(options: StartOptions): Started {
         throw new DamageError('the account is gone');
       }
       const torn = log === 'whole' ? undefined : `its log is ${log === 'none' ? 'gone' : 'torn'}`;
-      const told = reconcile({
+      const { account, gaps } = reconcile({
         ...options,
         stored: db.persisted,
         found: db.pending,
@@ -77,7 +81,9 @@ export function start(options: StartOptions): Started {
       });
       return {
         db,
-        ...told,
+        account,
+        gaps,
+        told: [],
         repaired: torn === undefined ? undefined : { why: torn, found: db.pending, lowest: 0, highest: 0, holes: [], aside: undefined },
       };
     } catch (error) {
@@ -86,16 +92,18 @@ export function start(options: StartOptions): Started {
     }
   }
   const stored = existsSync(file) ? accountIn(file) : undefined;
-  let told: Omit<Started, 'db' | 'repaired'> | undefined;
+  let result: ReturnType<typeof reconcile> | undefined;
   const salvage = replace(file, maxBytes, keep, nowMs, (target, salvage) => {
-    told = reconcile({ ...options, ...salvage, stored, damaged: true });
-    target.save({ ...told.account, floor: told.account.last }, 0, { elapsed: target.ownTime().elapsed, monotonic: 0 });
+    result = reconcile({ ...options, ...salvage, stored, damaged: true });
+    // In one transaction: an account that owns up to losses is never without the notices of them.
+    for (const gap of result.gaps) target.addNotice(gapText(gap));
+    target.save({ ...result.account, floor: result.account.last }, 0, { elapsed: target.ownTime().elapsed, monotonic: 0 });
   });
-  if (told === undefined) throw new Error('the new file was made without its account');
-  return { db: new OutboxDb(file, maxBytes), ...told, repaired: { ...salvage, why } };
+  if (result === undefined) throw new Error('the new file was made without its account');
+  return { db: new OutboxDb(file, maxBytes), account: result.account, gaps: [], told: result.gaps, repaired: { ...salvage, why } };
 }
 
-interface Findings extends StartOptions, Omit<Salvage, 'aside'> {
+interface Findings extends Omit<StartOptions, 'gapText'>, Omit<Salvage, 'aside'> {
   /** The account that the file has, where it can be read. */
   stored: Account | undefined;
   damaged: boolean;
