@@ -176,7 +176,8 @@ describe('properties', () => {
   it('between resets the differences add up to last minus first', () => {
     const steps = fc.array(fc.tuple(fc.bigInt(0n, 2n ** 40n), fc.bigInt(0n, 2n ** 40n)), { minLength: 1, maxLength: 30 });
     fc.assert(
-      fc.property(fc.bigInt(0n, 2n ** 60n), steps, (start, added) => {
+      // From 0 a jump above the link's speed is a counter that comes back, not traffic.
+      fc.property(fc.bigInt(1n, 2n ** 60n), steps, (start, added) => {
         let previous = at(0, { a: [start, start] });
         let [bytes, packets, sumBytes, sumPackets] = [start, start, 0n, 0n];
         added.forEach(([b, p], i) => {

@@ -147,7 +147,12 @@ describe('time that was missed', () => {
     expect(bus.lines()).toEqual(['a 10:00:00=1550052000', 'a 10:00:20=1550052020']);
     broken = false;
     await publisher.round(at('10:00:40'));
-    expect(bus.lines().slice(2).sort()).toEqual(['a 10:00:40=1550052040', 'b 10:00:40=1550052040']);
+    expect(bus.lines().slice(2).sort()).toEqual([
+      'a 10:00:40=1550052040',
+      'b 10:00:00=1550052000',
+      'b 10:00:20=1550052020',
+      'b 10:00:40=1550052040',
+    ]);
     expect(log[0]).toBe(
       `pods: b: ${url} answers 422 ("found duplicate series for the match group"): mend the query in pods.queries or pods.metrics; the time missed is made up for when it works again`,
     );

@@ -12,6 +12,7 @@ import type { PodMessage } from './messages.ts';
 import { type Plan, planOf } from './plan.ts';
 import { Prometheus } from './prometheus.ts';
 import { Round, type RoundResult } from './round.ts';
+import { wantedSpan } from './spans.ts';
 import { type Ends, readEnds, writeEnds } from './state.ts';
 
 export interface PodsOptions {
@@ -130,7 +131,10 @@ export class PodsPublisher {
   }
 
   private async oneRound(nowMs: number, signal: AbortSignal): Promise<Message[]> {
-    if (this.bus !== undefined && !this.restored) this.restore();
+    if (this.bus !== undefined) {
+      if (!this.restored) this.restore();
+      this.begin(nowMs);
+    }
     const started = performance.now();
     const published: Message[] = [];
     const { plan, prometheus, ends, measures, faults, first } = this;
@@ -170,6 +174,16 @@ export class PodsPublisher {
     const names = new Set(this.plan.metrics.map(({ name }) => name));
     for (const [name, end] of ends) if (names.has(name)) this.ends.set(name, end);
     this.restored = true;
+  }
+
+  /** Where new metrics begin is in the file before anything of them is on the bus: a kill in their first round makes no hole. */
+  private begin(nowMs: number): void {
+    const { stepMs, windowMs, delayMs, maxCatchUpMs } = this.plan;
+    const fresh = this.plan.metrics.filter(({ name }) => !this.ends.has(name));
+    const { span } = wantedSpan(undefined, { nowMs: nowMs - delayMs, stepMs, lookbackMs: windowMs, maxCatchUpMs });
+    if (fresh.length === 0 || span === undefined) return;
+    for (const { name } of fresh) this.ends.set(name, span.startMs - stepMs);
+    this.save();
   }
 
   private messageOf(message: PodMessage): Message {
