@@ -1,6 +1,6 @@
 /** The agent put together: sources to outbox, outbox to uplink, and an HTTP listener that tells how it goes. */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { VERSION } from '../common/cli.ts';
 import { agentIdOf, type Loaded, pathOf, type Router } from '../common/config.ts';
@@ -45,7 +45,7 @@ export class Agent implements Service {
   readonly outbox: Outbox;
   url = '';
   private readonly id: string;
-  private readonly boot = randomUUID();
+  private readonly boot = newIdentity();
   private readonly kernelBoot = kernelBootId();
   private readonly log: Logger;
   private readonly clock: Clock;
@@ -326,6 +326,15 @@ export class Agent implements Service {
     }
     if (running === undefined || !path.startsWith('/metrics/')) return undefined;
     return await collectRouter(path, running.loaded, running.sources, this.clock);
+  }
+}
+
+/** A random UUID; the kernel's own where there is one, because Node's cryptography takes a megabyte. */
+function newIdentity(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/uuid', 'latin1').trim();
+  } catch {
+    return randomUUID();
   }
 }
 

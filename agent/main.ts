@@ -55,7 +55,7 @@ async function collect(args: Args): Promise<number> {
   return EXIT.ok;
 }
 
-await main(
+void main(
   {
     name: 'ndt-agent',
     summary: 'reads routers’ interface counters, works the rates out and ships every record',

@@ -1,25 +1,20 @@
 /** The page's files, and what a browser without the token gets to see. */
 import { createHash, createHmac } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import type { FastifyInstance } from 'fastify';
-
-const require = createRequire(import.meta.url);
+import { readShipped, type ShippedFile } from '../common/shipped.ts';
 
 interface Asset {
   type: string;
-  file: () => string | URL;
+  file: ShippedFile;
 }
 
-const own = (name: string) => new URL(`page/${name}`, import.meta.url);
-
 const ASSETS: Readonly<Record<string, Asset>> = {
-  '/': { type: 'text/html; charset=utf-8', file: () => own('index.html') },
-  '/page.js': { type: 'text/javascript; charset=utf-8', file: () => own('page.js') },
-  '/page.css': { type: 'text/css; charset=utf-8', file: () => own('page.css') },
-  '/favicon.svg': { type: 'image/svg+xml', file: () => own('favicon.svg') },
-  '/uplot.js': { type: 'text/javascript; charset=utf-8', file: () => require.resolve('uplot/dist/uPlot.iife.min.js') },
-  '/uplot.css': { type: 'text/css; charset=utf-8', file: () => require.resolve('uplot/dist/uPlot.min.css') },
+  '/': { type: 'text/html; charset=utf-8', file: 'aggregator/page/index.html' },
+  '/page.js': { type: 'text/javascript; charset=utf-8', file: 'aggregator/page/page.js' },
+  '/page.css': { type: 'text/css; charset=utf-8', file: 'aggregator/page/page.css' },
+  '/favicon.svg': { type: 'image/svg+xml', file: 'aggregator/page/favicon.svg' },
+  '/uplot.js': { type: 'text/javascript; charset=utf-8', file: 'uplot/dist/uPlot.iife.min.js' },
+  '/uplot.css': { type: 'text/css; charset=utf-8', file: 'uplot/dist/uPlot.min.css' },
 };
 
 /** Nothing but our own files runs, is loaded or is asked. */
@@ -36,7 +31,7 @@ export const CONTENT_SECURITY_POLICY = [
 
 export function pageRoutes(app: FastifyInstance): void {
   for (const [url, { type, file }] of Object.entries(ASSETS)) {
-    const content = readFileSync(file());
+    const content = readShipped(file);
     const etag = `"${createHash('sha256').update(content).digest('base64url').slice(0, 22)}"`;
     app.get(url, { schema: { hide: true } }, (request, reply) => {
       // Kept by the browser, and asked for again each time: a new version of ndt shows at once.

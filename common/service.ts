@@ -1,7 +1,6 @@
 /**
  * The life of a long-running program: start, reload on SIGHUP or when the configuration file changes, stop on SIGTERM or SIGINT.
  */
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { type Args, CONFIG_OPTIONS, type Command, textOption } from './cli.ts';
 import { dumpConfig, type Loaded, loadConfig } from './config.ts';
@@ -128,18 +127,18 @@ function stopSignal(log: Logger, withStdin: boolean): Promise<string> {
 
 /** Watches a file's content; follows symbolic links, so that a swapped directory link (a mounted ConfigMap) counts as a change. */
 export function watchFile(file: string, changed: () => void, intervalMs = WATCH_MS): () => void {
-  const digest = () => {
+  const read = () => {
     try {
-      return createHash('sha256').update(readFileSync(file)).digest('hex');
+      return readFileSync(file);
     } catch {
       return undefined;
     }
   };
-  let last = digest();
+  let last = read();
   const timer = setInterval(() => {
-    const now = digest();
+    const now = read();
     // A file that is gone is being replaced: wait for the new one.
-    if (now === undefined || now === last) return;
+    if (now === undefined || (last !== undefined && now.equals(last))) return;
     last = now;
     changed();
   }, intervalMs);

@@ -1,11 +1,11 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadConfig } from '../common/config.ts';
+import { loadConfig, readJson } from '../common/config.ts';
 import { messageOf } from '../common/errors.ts';
 import { type MlOutput, parseRecord, type TelemetryRecord } from '../common/record.ts';
 import { tempDir } from '../test/tempdir.ts';
-import { loadFormulaModels } from './models/formula.ts';
+import { formulaModels } from './models/formula.ts';
 import { Inferrer, loadModels } from './worker.ts';
 
 const seed = (stage: 'processed' | 'inferred') =>
@@ -57,7 +57,7 @@ describe('formulas', () => {
   const load = (models: unknown) => {
     const file = join(tempDir(), 'models.json');
     writeFileSync(file, typeof models === 'string' ? models : JSON.stringify(models, null, 1));
-    return loadFormulaModels(file);
+    return formulaModels(file, readJson(file));
   };
   const refusal = (models: unknown) => {
     try {

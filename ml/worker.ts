@@ -1,7 +1,6 @@
 /** The inference stage: processed records in, inferred records out. */
-import { fileURLToPath } from 'node:url';
 import type { Delivered, Message, Outcome, Stage } from '../common/bus.ts';
-import { type Loaded, pathOf } from '../common/config.ts';
+import { type JsonText, type Loaded, parseJson, pathOf, readJson } from '../common/config.ts';
 import { NdtError } from '../common/errors.ts';
 import type { Metrics } from '../common/metrics.ts';
 import {
@@ -15,15 +14,18 @@ import {
   routerOf,
   type TelemetryRecord,
 } from '../common/record.ts';
+import { readShipped, SHIPPED } from '../common/shipped.ts';
 import { topicFor } from '../common/topics.ts';
 import type { Inference, Model, ModelInput } from './model.ts';
 
 export const ML_GROUP = 'ndt-ml';
 
 /** The models file: the configured one, or the one that ships. */
-function modelsFile(loaded: Loaded): string {
+function readModels(loaded: Loaded): { file: string; json: JsonText } {
   const { models_file } = loaded.config.ml;
-  return models_file === undefined ? fileURLToPath(new URL('../config/power-models.json', import.meta.url)) : pathOf(loaded, models_file);
+  if (models_file === undefined) return { file: SHIPPED.models, json: parseJson(readShipped(SHIPPED.models).toString(), SHIPPED.models) };
+  const file = pathOf(loaded, models_file);
+  return { file, json: readJson(file) };
 }
 
 /**
@@ -31,9 +33,9 @@ function modelsFile(loaded: Loaded): string {
  * @throws NdtError CONFIG
  */
 export async function loadModels(loaded: Loaded): Promise<Map<string, Model>> {
-  const { loadFormulaModels } = await import('./models/formula.ts');
-  const file = modelsFile(loaded);
-  const models = loadFormulaModels(file);
+  const { formulaModels } = await import('./models/formula.ts');
+  const { file, json } = readModels(loaded);
+  const models = formulaModels(file, json);
   const known = [...models.keys()].join(', ');
   const { default_type } = loaded.config.ml;
   if (!models.has(default_type))

@@ -2,7 +2,7 @@
  * Files made from the code: the JSON Schema of the configuration, its reference page, and the page's script. `--check` only tells
  * whether they are up to date.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { generatedPage } from '../aggregator/page/generate.ts';
 import { type Option, options } from '../common/config.ts';
@@ -98,7 +98,9 @@ for (const [file, make] of files) {
     stale += 1;
     process.stderr.write(`${file} is not up to date: run npm run generate\n`);
   } else {
-    writeFileSync(root + file, wanted);
+    // Never half-written: programs that start meanwhile read it.
+    writeFileSync(`${root}${file}.new`, wanted);
+    renameSync(`${root}${file}.new`, root + file);
     process.stdout.write(`wrote ${file}\n`);
   }
 }

@@ -99,11 +99,16 @@ async function start(args: Args): Promise<number> {
 
 /** A real broker of Apache Kafka on this machine, its data beside the rest. */
 async function startBroker(dir: string): Promise<{ address: string; stop: () => void }> {
-  const kafka = (command: string) => spawnSync(process.execPath, [`${root}scripts/kafka.ts`, command, '--data', dir], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
+  const kafka = (command: string) =>
+    spawnSync(process.execPath, [`${root}scripts/kafka.ts`, command, '--data', dir], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
   process.stdout.write('starting Apache Kafka (the first time its jars are fetched from Maven Central)\n');
   const { status, stdout } = kafka('start');
   const address = /(127\.0\.0\.1:\d+)/.exec(stdout)?.[1];
-  if (status !== EXIT.ok || address === undefined) throw new NdtError('UNAVAILABLE', 'Apache Kafka could not be started: see above; without --kafka nothing of it is needed');
+  if (status !== EXIT.ok || address === undefined)
+    throw new NdtError('UNAVAILABLE', 'Apache Kafka could not be started: see above; without --kafka nothing of it is needed');
   return { address, stop: () => void kafka('stop') };
 }
 
@@ -117,8 +122,11 @@ await main(
         summary: 'watch this machine and show what flows',
         options: {
           for: { type: 'string', value: 'TIME', help: 'end after this time (20s, 5m, 1h) with a summary; without it, at Ctrl-C' },
-          kafka: { type: 'boolean', help: 'the same on a real Apache Kafka: agent, aggregator and ML as processes of their own (needs Java 17 and Maven)' },
-        data: { type: 'string', value: 'DIR', help: 'where everything is kept (.ndt/data in the project)' },
+          kafka: {
+            type: 'boolean',
+            help: 'the same on a real Apache Kafka: agent, aggregator and ML as processes of their own (needs Java 17 and Maven)',
+          },
+          data: { type: 'string', value: 'DIR', help: 'where everything is kept (.ndt/data in the project)' },
         },
         run: start,
       },

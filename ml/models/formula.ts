@@ -4,7 +4,7 @@
  * symbolically.
  */
 import { all, create, type MathJsInstance, type MathNode } from 'mathjs/number';
-import { readJson } from '../../common/config.ts';
+import type { JsonText } from '../../common/config.ts';
 import { messageOf, NdtError } from '../../common/errors.ts';
 import type { Inference, Model, ModelInput } from '../model.ts';
 
@@ -69,11 +69,10 @@ class FormulaModel implements Model {
 }
 
 /**
- * Loads the models of a file: `{"A": {"power": "700 + 20 x^2 - 0.0008 y", "by_occupation"?: …, "by_packet_length"?: …}}`.
+ * The models of a file: `{"A": {"power": "700 + 20 x^2 - 0.0008 y", "by_occupation"?: …, "by_packet_length"?: …}}`.
  * @throws NdtError CONFIG with the place of a formula that does not parse, names an unknown variable or has no derivative
  */
-export function loadFormulaModels(file: string): Map<string, Model> {
-  const { value, lineOf } = readJson(file);
+export function formulaModels(file: string, { value, lineOf }: JsonText): Map<string, Model> {
   const math = create(all ?? {});
   const models = new Map<string, Model>();
   if (!isObject(value) || Object.keys(value).length === 0)

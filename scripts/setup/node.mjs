@@ -29,13 +29,8 @@ export async function ensureNode(root, manifest) {
   const needed = Number(/\d+/.exec(manifest.engines.node)?.[0]);
   if (Number(process.versions.node.split('.')[0]) >= needed) return process.execPath;
 
-  const { version, integrity } = manifest.ndt.node;
+  const { version } = manifest.ndt.node;
   const platform = `${process.platform}-${process.arch}`;
-  const state = join(root, '.ndt');
-  const home = join(state, `node-v${version}`, platform);
-  const binary = join(home, 'bin', 'node');
-  if (existsSync(binary)) return binary;
-
   /** @param {string} reason */
   const unavailable = (reason) =>
     new SetupError(
@@ -43,12 +38,34 @@ export async function ensureNode(root, manifest) {
       `ndt needs Node.js ${needed} or newer (this is ${process.versions.node}) and could not bring it from the npm registry (${reason}): ` +
         `install Node.js ${needed} from your distribution or nodejs.org and run the command again.`,
     );
+  const progress = `bringing Node.js ${version} (this machine's is ${process.versions.node})`;
+  const home = await bringNode(root, manifest, platform, { progress, unavailable });
+  return join(home, 'bin', 'node');
+}
+
+/**
+ * Brings the pinned Node of a platform, which need not be this machine's, into `.ndt/node-vVERSION/PLATFORM/`.
+ *
+ * @param {string} root
+ * @param {Manifest} manifest package.json
+ * @param {string} platform `linux-x64`
+ * @param {{ progress: string, unavailable: (reason: string) => SetupError }} say the line of progress, and the error where it cannot be had
+ * @returns {Promise<string>} the folder; Node itself is `bin/node` in it
+ */
+export async function bringNode(root, manifest, platform, { progress, unavailable }) {
+  const { version, integrity } = manifest.ndt.node;
+  const native = platform === `${process.platform}-${process.arch}`;
+  const state = join(root, '.ndt');
+  const home = join(state, `node-v${version}`, platform);
+  const binary = join(home, 'bin', 'node');
+  if (existsSync(binary)) return home;
+
   const pinned = integrity[platform];
   if (pinned === undefined) throw unavailable(`it has no build for ${platform}`);
-  if (!hasGlibc()) throw unavailable('its build needs glibc, which this system does not have');
+  if (native && !hasGlibc()) throw unavailable('its build needs glibc, which this system does not have');
 
   return withSetupLock(state, `bring Node.js ${version}`, async (hold) => {
-    if (existsSync(binary)) return binary;
+    if (existsSync(binary)) return home;
     const work = mkdtempSync(join(state, 'tmp-'));
     try {
       const name = `node-${platform}`;
@@ -56,18 +73,19 @@ export async function ensureNode(root, manifest) {
       // A registry or proxy set for this project only holds for this package as well.
       const npmrc = join(root, '.npmrc');
       if (existsSync(npmrc)) copyFileSync(npmrc, join(work, '.npmrc'));
-      const progress = `bringing Node.js ${version} (this machine's is ${process.versions.node})`;
       await npmCi(work, { node: process.execPath, progress, started: hold });
 
       const brought = join(work, 'node_modules', name);
-      const trial = spawnSync(join(brought, 'bin', 'node'), ['--version'], { encoding: 'utf8' });
-      if (trial.stdout?.trim() !== `v${version}`) {
-        const why = trial.error?.message ?? trial.signal ?? trial.stderr.trim().split('\n')[0];
-        throw unavailable(`its binary does not run on this system: ${why}`);
+      if (native) {
+        const trial = spawnSync(join(brought, 'bin', 'node'), ['--version'], { encoding: 'utf8' });
+        if (trial.stdout?.trim() !== `v${version}`) {
+          const why = trial.error?.message ?? trial.signal ?? trial.stderr.trim().split('\n')[0];
+          throw unavailable(`its binary does not run on this system: ${why}`);
+        }
       }
       mkdirSync(dirname(home), { recursive: true });
       renameSync(brought, home);
-      return binary;
+      return home;
     } catch (error) {
       throw error instanceof NpmError ? unavailable(error.reason) : error;
     } finally {

@@ -3,14 +3,15 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, renameSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AGENT_FLAGS } from '../../agent/node-flags.ts';
 import { NdtError } from '../../common/errors.ts';
 
 const READY_MS = 30_000;
 const STOP_MS = 8000;
 const LOG_BYTES = 10 * 1024 * 1024;
 
-/** The agent runs as it would on a router: small. V8 takes these only on the command line; the released binary has them inside. */
-const NODE_FLAGS: { [program: string]: string[] } = { agent: ['--max-semi-space-size=1', '--v8-pool-size=0'] };
+/** The agent runs as it would on a router: small. */
+const NODE_FLAGS: { [program: string]: readonly string[] } = { agent: AGENT_FLAGS };
 
 export class Child {
   readonly name: string;

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -70,7 +70,8 @@ describe('the README', () => {
     const later = JSON.parse(raw) as { epoch_timestamp: string };
     later.epoch_timestamp = '1745233640.5';
     writeFileSync(join(dir, 'raw.ndjson'), [JSON.parse(raw), later].map((record) => `${JSON.stringify(record)}\n`).join(''));
-    copyFileSync(join(root, 'config/seed.json'), join(dir, 'seed.json'));
+    const flow: unknown = JSON.parse(readFileSync(join(root, 'test/fixtures/netflow/seed-example/input.json'), 'utf8'));
+    writeFileSync(join(dir, 'flows.ndjson'), `${JSON.stringify(flow)}\n`);
     const run = (start: string) => {
       const command = commands.find((line) => line.startsWith(start));
       if (command === undefined) throw new Error(`the README has no command that starts with ${start}`);
@@ -91,6 +92,13 @@ describe('the README', () => {
     expect(run('npm run -s ml -- infer').status).toBe(0);
     const inferred = readFileSync(join(dir, 'inferred.ndjson'), 'utf8').trim().split('\n');
     expect(inferred).toHaveLength(1);
+    expect(run('npm run -s aggregator -- netflow').status).toBe(0);
+    expect(JSON.parse(readFileSync(join(dir, 'records.ndjson'), 'utf8'))).toHaveProperty('netflow-v9:netflow');
+    // Neither r1 nor the aggregator is there: the doctor says so, and what to do.
+    const doctor = run('npm run -s agent -- doctor');
+    expect(doctor.status).toBe(1);
+    expect(doctor.stdout).toMatch(/FAIL.*r1/);
+    expect(run('npm run -s agent -- buffer status').stderr).toContain('there is no buffer');
     expect((JSON.parse(inferred[0] ?? '') as { output_ml_metrics: unknown[] }).output_ml_metrics).toHaveLength(3);
   });
 

@@ -1,0 +1,2 @@
+/** `ndt-agent` as one file. */
+import '../agent/main.ts';
