@@ -216,7 +216,7 @@ describe('configuration', () => {
       {
         check: 'certificate',
         health: 'warning',
-        text: expect.stringMatching(/CN=edge.* expires in (2 days|71 h|72 h)/),
+        text: expect.stringMatching(/CN=edge.* expires in (2 days|3 days)/),
         remedy: 'renew it',
       },
     ]);
