@@ -3,7 +3,7 @@
  * cable to a network namespace outside. Real systemd, dpkg and apt. Needs root.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -44,6 +44,8 @@ export async function buildRoot(): Promise<string> {
       timeout: 600_000,
       maxBuffer: 64 * 1024 * 1024,
     });
+    // It is to be the machine's `/`, where every user goes.
+    chmodSync(work, 0o755);
     renameSync(work, built);
   } finally {
     rmSync(work, { recursive: true, force: true });
@@ -137,7 +139,8 @@ export class DebianMachine {
       return (await run('nsenter', [...enter, ...env, command, ...args], { timeout: 120_000, maxBuffer: 64 * 1024 * 1024 })).stdout.trim();
     } catch (error) {
       const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
-      throw new Error(`${command} ${args.join(' ')} failed: ${stderr}${stdout}`, { cause: error });
+      const journal = stderr.includes('journalctl') ? await this.run('journalctl', '--no-pager', '-o', 'cat', '-n', '40') : '';
+      throw new Error(`${command} ${args.join(' ')} failed: ${stderr}${stdout}${journal}`, { cause: error });
     }
   }
 
