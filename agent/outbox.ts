@@ -74,7 +74,7 @@ export class Outbox {
     let done = 0;
     if (this.keeper.goesToDisk()) {
       this.keeper.onDisk((db) => {
-        if (rows.length === 0 && this.keeper.changedBaselines.size > 0) this.keeper.commit(db, true, () => {});
+        if (rows.length === 0 && this.keeper.changedBaselines.size > 0) this.keeper.commitOther(db);
         while (done < rows.length) {
           const part = this.keeper.partOf(rows, done, db.mostBytes);
           this.appendToDisk(db, part);
@@ -225,7 +225,7 @@ export class Outbox {
 
   private appendToDisk(db: OutboxDb, rows: Row[]): void {
     this.keeper.reserve(rows.length, false);
-    const started = performance.now();
+    const started = this.keeper.options.monotonicMs();
     const room = this.keeper.makeRoom(db, rows);
     this.keeper.commit(db, this.keeper.options.durability !== 'normal', (draft) => {
       const first = draft.last + 1;
@@ -239,7 +239,7 @@ export class Outbox {
       if (room) for (const row of rows) db.insert(row);
       else this.keeper.dropped(db, draft, first, draft.last, rows.length, 'buffer_full');
     });
-    this.keeper.noteSpeed(performance.now() - started);
+    this.keeper.noteSpeed(this.keeper.options.monotonicMs() - started);
   }
 
   private appendToMemory(rows: readonly Row[]): void {

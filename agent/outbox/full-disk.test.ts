@@ -253,4 +253,24 @@ describe('a slow disk', () => {
     expect(keeper.whereabouts()).toEqual({ where: 'disk', cause: undefined });
     keeper.close();
   });
+
+  it('is noticed by polls that bring no rate too: each would wait for the disk, come too late for the next one, and bring none again', () => {
+    const dir = tempDir();
+    const { told, clock, options } = settings(dir);
+    let took = 0;
+    const monotonicMs = () => {
+      clock.monotonic += took;
+      return clock.monotonic;
+    };
+    const outbox = openOutbox(dir, { ...options, monotonicMs });
+    took = 1200;
+    outbox.append([], new Map([['r1', { epoch: '1700000000.0', devices: {} }]]));
+    took = 0;
+    expect(outbox.whereabouts()).toEqual({ where: 'memory', cause: 'slow' });
+    expect(told.text()).toContain('ms for a commit');
+    clock.monotonic += 60_001;
+    outbox.maintain();
+    expect(outbox.whereabouts()).toEqual({ where: 'disk', cause: undefined });
+    outbox.close();
+  });
 });

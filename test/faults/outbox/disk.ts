@@ -115,7 +115,11 @@ async function readOnlyAtStart(times: number) {
 /** Lets calls of a running agent fail until records are kept in memory, and some seconds more. */
 export async function failOnce(rig: Rig, agent: Agent, calls: string, how: string, seconds: number): Promise<void> {
   const { check, heal } = await failing(agent, calls, how);
-  await until(async () => check() && (await rig.where()) === 'memory', `records to be kept in memory; ${agent.log.slice(-1000)}`, 150_000);
+  await until(
+    async () => check() && (await rig.where()) === 'memory',
+    () => `records to be kept in memory; the agent says:\n${agent.log.slice(-2000)}`,
+    150_000,
+  );
   await sleep(seconds * 1000);
   await heal();
   await onDisk(rig, 'disk');

@@ -50,7 +50,11 @@ export class Agent {
   }
 
   async runs(timeoutMs = 60_000): Promise<void> {
-    await until(() => this.ended || /agent \S+ runs/.test(this.log), `the agent to run; it says:\n${this.log.slice(-2000)}`, timeoutMs);
+    await until(
+      () => this.ended || /agent \S+ runs/.test(this.log),
+      () => `the agent to run; it says:\n${this.log.slice(-2000)}`,
+      timeoutMs,
+    );
     if (!/agent \S+ runs/.test(this.log)) throw new Error(`the agent ended before it ran:\n${this.log.slice(-3000)}`);
   }
 
