@@ -3,7 +3,7 @@
  * the heap grows while modules load.
  *
  * V8 lets the space for new objects grow to 16 MB before it looks through it, and looks through the rest only when it has doubled: a
- * process of 14 MB would keep what its start left behind for good, and grow by a megabyte a minute besides, half of it outside of V8 in what
+ * process of 20 MB would keep what its start left behind for good, and grow by a megabyte a minute besides, half of it outside of V8 in what
  * its garbage holds on to. So the garbage is collected soon after the start, when what only the start needed (also compiled code) can go,
  * and then three times a minute, which takes 10 ms each.
  */

@@ -12,6 +12,7 @@ const BENCHES: { [name: string]: () => Promise<{ run(): Promise<BenchTable> }> }
   latency: () => import('./latency.ts'),
   netflow: () => import('./netflow.ts'),
   kafka: () => import('./kafka.ts'),
+  footprint: () => import('./footprint.ts'),
 };
 
 const asked = process.argv.slice(2);

@@ -34,10 +34,22 @@ test('several reports are added up, and a missing one is a failure', () => {
   expect([run.status, run.stdout.trim().split('\n').at(-1)]).toEqual([1, '2 passed, 1 failed, 0 skipped']);
 });
 
+test('what failed is named again at the end', () => {
+  const { stdout } = counts(report([{ status: 'failed', tests: ['passed', 'failed'] }]));
+  expect(stdout).toBe('failed: a test: Error: 1 is not 2\n1 passed, 1 failed, 0 skipped\n');
+  expect(counts(report([{ status: 'failed', tests: [] }])).stdout).toContain('failed: a.test.ts: no such module\n');
+});
+
 function report(files: { status: string; tests: string[] }[]): string {
   const testResults = files.map(({ status, tests }) => ({
+    name: 'a.test.ts',
     status,
-    assertionResults: tests.map((result) => ({ status: result, fullName: 'a test' })),
+    message: 'no such module',
+    assertionResults: tests.map((result) => ({
+      status: result,
+      fullName: 'a test',
+      failureMessages: result === 'failed' ? ['Error: 1 is not 2'] : [],
+    })),
   }));
   const path = join(folder, 'report.json');
   writeFileSync(path, JSON.stringify({ testResults }));
