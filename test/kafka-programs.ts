@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../scripts/start/child.ts';
 import { readTopic, type Seen } from './kcat.ts';
-import { type ProgramName, Running } from './programs.ts';
+import { fromSources, type Origin, type ProgramName, Running } from './programs.ts';
 
 /** Everything committed on a topic, as an outside reader sees it; nothing while there is no such topic. */
 export async function readCommitted(bootstrap: string, topic: string): Promise<Seen[]> {
@@ -27,7 +27,12 @@ export class OnKafka {
   }
 
   /** Starts a program with a data folder and ports of its own; `name` is the folder, the same one again is the same instance. */
-  async start(program: ProgramName, name: string, more: { [section: string]: object } = {}): Promise<Running & { url: string }> {
+  async start(
+    program: ProgramName,
+    name: string,
+    more: { [section: string]: object } = {},
+    origin: Origin = fromSources(program),
+  ): Promise<Running & { url: string }> {
     const port = await freePort(0);
     const { kafka, agent, aggregator, ml, ...rest } = { ...this.settings, ...more } as { [section: string]: object };
     this.configs += 1;
@@ -46,7 +51,7 @@ export class OnKafka {
         ...rest,
       }),
     );
-    const running = Object.assign(new Running(program, ['run', '--config', file]), { url: `http://127.0.0.1:${port}` });
+    const running = Object.assign(new Running(origin, ['run', '--config', file]), { url: `http://127.0.0.1:${port}` });
     this.started.push(running);
     await running.says(/(agent \S+|aggregator|ml) runs/);
     return running;

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
 export interface Proxy {
-  /** On 127.0.0.1. */
   port: number;
   /** Connections that go through it now. */
   readonly open: number;
@@ -23,8 +22,14 @@ export interface Proxy {
   stop(): Promise<void>;
 }
 
-/** @param targetPort on 127.0.0.1 */
-export async function startProxy(targetPort: number): Promise<Proxy> {
+/**
+ * @param targetPort on 127.0.0.1
+ * @param listen where it listens: any port of 127.0.0.1 where nothing is said
+ */
+export async function startProxy(
+  targetPort: number,
+  listen: { host: string; port: number } = { host: '127.0.0.1', port: 0 },
+): Promise<Proxy> {
   const pairs = new Set<[Socket, Socket]>();
   let paused = false;
   let taken = 0;
@@ -70,7 +75,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
       });
     }
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(listen);
   await once(server, 'listening');
 
   return {
