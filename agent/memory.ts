@@ -5,28 +5,40 @@
  * V8 lets the space for new objects grow to 16 MB before it looks through it, and looks through the rest only when it has doubled: a
  * process of 20 MB would keep what its start left behind for good, and grow by a megabyte a minute besides, half of it outside of V8 in what
  * its garbage holds on to. So the garbage is collected soon after the start, when what only the start needed (also compiled code) can go,
- * and then three times a minute, which takes 10 ms each.
+ * and then three times a minute, and more often where more is polled; it takes 10 ms each.
  */
-import { setFlagsFromString } from 'node:v8';
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 setFlagsFromString('--semi-space-growth-factor=1');
 setFlagsFromString('--max-semi-space-size=1');
 setFlagsFromString('--expose-gc');
 
-/** After the start, and from then on [ms]. */
+/** After the start, between looks at the size, and at the longest between collections [ms]. */
 const SETTLED_MS = 5000;
+const LOOK_MS = 4000;
 const EVERY_MS = 20_000;
+/** Growth that is worth a collection before its time [bytes]. */
+const GROWTH = 384 * 1024;
 
 type Collect = (options: { type: 'major'; execution: 'sync'; flavor: 'last-resort' | 'regular' }) => void;
 
 // Where Node was started without the flag, only a global of a new context has it.
 const gc = (globalThis.gc ?? runInNewContext('gc')) as Collect;
-const collect = (flavor: 'last-resort' | 'regular') => gc({ type: 'major', execution: 'sync', flavor });
+let size = 0;
+let at = 0;
+
+function collect(flavor: 'last-resort' | 'regular'): void {
+  gc({ type: 'major', execution: 'sync', flavor });
+  size = getHeapStatistics().used_heap_size;
+  at = performance.now();
+}
 
 setTimeout(() => {
   // What the first one finds unused, the second one throws away.
   collect('last-resort');
   collect('last-resort');
-  setInterval(() => collect('regular'), EVERY_MS).unref();
+  setInterval(() => {
+    if (performance.now() - at >= EVERY_MS || getHeapStatistics().used_heap_size > size + GROWTH) collect('regular');
+  }, LOOK_MS).unref();
 }, SETTLED_MS).unref();

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { AGENT_ENVIRONMENT } from '../agent/node-flags.ts';
 import { findProgram } from '../scripts/programs.ts';
 import { freePort } from '../scripts/start/child.ts';
 import { canStartKafka, startKafka } from '../test/real/kafka.ts';
@@ -18,7 +19,7 @@ const SECONDS = Number(process.env.NDT_TEST_BENCH_SECONDS ?? 60);
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** As in systemd/ndt-agent.service and k8s/base/agent.yaml. */
-const AS_INSTALLED = { NODE_ENV: 'production', MALLOC_ARENA_MAX: '1' };
+const AS_INSTALLED = { NODE_ENV: 'production', ...AGENT_ENVIRONMENT };
 
 type Row = BenchTable['rows'][number];
 

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, renameSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AGENT_FLAGS } from '../../agent/node-flags.ts';
+import { AGENT_ENVIRONMENT, AGENT_FLAGS } from '../../agent/node-flags.ts';
 import { NdtError } from '../../common/errors.ts';
 
 const READY_MS = 30_000;
@@ -11,7 +11,9 @@ const STOP_MS = 8000;
 const LOG_BYTES = 10 * 1024 * 1024;
 
 /** The agent runs as it would on a router: small. */
-const NODE_FLAGS: { [program: string]: readonly string[] } = { agent: AGENT_FLAGS };
+const SMALL: { [program: string]: { flags: readonly string[]; env: NodeJS.ProcessEnv } } = {
+  agent: { flags: AGENT_FLAGS, env: AGENT_ENVIRONMENT },
+};
 
 export class Child {
   readonly name: string;
@@ -30,8 +32,8 @@ export class Child {
     const log = createWriteStream(this.logFile, { flags: 'a' });
     // A process group of its own: Ctrl-C reaches us alone, and we stop it in the right order. Its standard input closes with us,
     // however we end, and it ends with that.
-    this.process = spawn(process.execPath, [...(NODE_FLAGS[name] ?? []), program, 'run', '--with-stdin', '--config', config], {
-      env,
+    this.process = spawn(process.execPath, [...(SMALL[name]?.flags ?? []), program, 'run', '--with-stdin', '--config', config], {
+      env: { ...env, ...SMALL[name]?.env },
       detached: true,
       stdio: ['pipe', 'ignore', 'pipe'],
     });
