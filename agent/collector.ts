@@ -1,5 +1,5 @@
 /** The collector's side of the agent: a router's whole exposition as one raw record, `GET /metrics/{host}_{port}.json`. */
-import { type Loaded, loadConfig, type Router } from '../common/config.ts';
+import { DEFAULT_THROUGHPUT_MBPS, type Loaded, loadConfig, type Router } from '../common/config.ts';
 import { NdtError } from '../common/errors.ts';
 import { type Reply, text } from '../common/http.ts';
 import { printRecord } from '../common/record.ts';
@@ -87,7 +87,8 @@ export async function collectUrl(
     interfaces: ['*'],
     rawTopic: '',
     type: undefined,
-    maxThroughputMbps: config.max_throughput_mbps,
+    maxThroughputMbps: config.max_throughput_mbps ?? DEFAULT_THROUGHPUT_MBPS,
+    throughputConfigured: true,
     multiplier: config.multiplier,
     pollingIntervalS: config.polling_interval,
   };

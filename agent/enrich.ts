@@ -1,6 +1,4 @@
 /** A sample becomes a record: the experiment's settings around the counters, and the rates where the agent works them out. */
-import { readFileSync } from 'node:fs';
-
 import { processed } from '../common/processing.ts';
 import { type Baseline, type CounterEvents, countersOf, type DeviceCounters, type NoRateReason, noEvents, rate } from '../common/rates.ts';
 import { epochText, printRecord, type TelemetryRecord } from '../common/record.ts';
@@ -8,6 +6,7 @@ import type { Config } from '../common/schema.ts';
 import { topicFor } from '../common/topics.ts';
 import type { NewRecord } from './outbox.ts';
 import type { CounterSample } from './source.ts';
+import { attribute, sysfsBeside } from './sysfs.ts';
 
 /** The raw record of a sample. */
 export function rawRecord(sample: CounterSample, config: Config, collectedMicros: number): TelemetryRecord {
@@ -89,20 +88,12 @@ export function enrich(sample: CounterSample, previous: Baseline | undefined, co
 /** Interfaces of this machine with the kernel's number for each: one that is made anew has another. */
 function withIdentity({ router }: CounterSample, devices: { [device: string]: DeviceCounters } | undefined) {
   if (devices === undefined || router.source !== 'procfs') return devices;
-  const sys = sysfsRoot(router.procfsRoot);
+  const sys = sysfsBeside(router.procfsRoot);
   if (sys === undefined) return devices;
   for (const [device, counters] of Object.entries(devices)) {
-    try {
-      counters.id = readFileSync(`${sys}/class/net/${device}/ifindex`, 'utf8').trim();
-    } catch {
-      // Not there, or of another network namespace: the fall of its counters tells.
-    }
+    // Where it is not there, or of another network namespace, the fall of its counters tells.
+    const id = attribute(sys, device, 'ifindex');
+    if (id !== undefined) counters.id = id;
   }
   return devices;
-}
-
-/** The sysfs beside a procfs: `/sys` for `/proc`, `/host/sys` for `/host/proc/1`. */
-function sysfsRoot(procfsRoot: string): string | undefined {
-  const match = /^(.*)\/proc(\/[^/]+)?\/*$/.exec(procfsRoot);
-  return match === null ? undefined : `${match[1] ?? ''}/sys`;
 }

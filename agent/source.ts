@@ -1,6 +1,7 @@
 /** What a source of counters is. */
 import type { Router } from '../common/config.ts';
 import type { MetricFamily } from '../common/record.ts';
+import type { LinkSpeed } from './sysfs.ts';
 
 /** One reading of one router's counters. */
 export interface CounterSample {
@@ -15,6 +16,8 @@ export interface CounterSample {
   /** The wanted families, only with the monitored interfaces' values, each value as exposed; from `collect`, all families whole. */
   families: MetricFamily[];
   testMetrics: boolean;
+  /** What stands for a capacity that is not configured: a link's speed, or null where none tells it. */
+  linkSpeed?: LinkSpeed | null;
 }
 
 /** Takes a sample in; resolves when its record is in the outbox. */

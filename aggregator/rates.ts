@@ -1,7 +1,7 @@
 /** The rates stage: raw records in, processed records out; each router's baseline is the stage's state, committed with the output. */
 import type { Delivered, Message, Outcome, Stage } from '../common/bus.ts';
 import { HEADER } from '../common/bus.ts';
-import type { Loaded } from '../common/config.ts';
+import { DEFAULT_THROUGHPUT_MBPS, type Loaded } from '../common/config.ts';
 import type { Metrics } from '../common/metrics.ts';
 import { paramsOf, processed } from '../common/processing.ts';
 import { type Baseline, countersOf, type NoRateReason, type RateParams, rate } from '../common/rates.ts';
@@ -25,7 +25,7 @@ export class RateTracker {
   constructor({ config, routers }: Loaded) {
     this.settings = new Map(routers.map((router) => [router.name, router]));
     this.fallback = {
-      maxThroughputMbps: config.max_throughput_mbps,
+      maxThroughputMbps: config.max_throughput_mbps ?? DEFAULT_THROUGHPUT_MBPS,
       multiplier: config.multiplier,
       pollingIntervalS: config.polling_interval,
     };

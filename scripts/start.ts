@@ -25,7 +25,7 @@ async function start(args: Args): Promise<number> {
   } catch (error) {
     throw new NdtError('CANNOT_CREATE', `cannot make the data folder ${dir}: give another one with --data DIR`, { cause: error });
   }
-  const config = await ensureConfig(dir);
+  const config = ensureConfig(dir);
   const [httpPort, mqttPort, agentPort] = [await freePort(9480), await freePort(1883), await freePort(9470)];
   const url = `http://127.0.0.1:${httpPort}`;
   const env = {

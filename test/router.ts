@@ -16,6 +16,7 @@ export function routerWith(settings: Partial<Router> = {}): Router {
     rawTopic: 'TD_r1',
     type: undefined,
     maxThroughputMbps: 100,
+    throughputConfigured: true,
     multiplier: 1,
     pollingIntervalS: 5,
     ...settings,

@@ -11,6 +11,10 @@ import type { Label, MetricFamily } from '../../common/record.ts';
 import { keepAll, keepMonitored, type Monitored } from '../families.ts';
 import { InterfaceFilter } from '../interfaces.ts';
 import { type CounterSample, type Source, SourceError, type SourceOptions } from '../source.ts';
+import { fastest, type LinkSpeed } from '../sysfs.ts';
+
+/** Links are asked for their speed when other interfaces are monitored than before, and this often [ns]. */
+const ASK_LINKS_NS = 60_000_000_000n;
 
 export class ProcfsSource implements Source {
   readonly name: string;
@@ -18,6 +22,7 @@ export class ProcfsSource implements Source {
   private readonly options: SourceOptions;
   private readonly file: string;
   private readonly filter: InterfaceFilter;
+  private links: { devices: string; speed: LinkSpeed | undefined; askedNs: bigint } | undefined;
 
   constructor(router: Router, options: SourceOptions) {
     this.name = router.name;
@@ -58,7 +63,24 @@ export class ProcfsSource implements Source {
         `${this.name}: ${this.file}: ${messageOf(error)}: is procfs_root the root of a proc file system?`,
       );
     }
-    return { router: this.router, readAtMicros, monotonicNs, ...keep(families), testMetrics: false };
+    const kept = keep(families);
+    const sample: CounterSample = { router: this.router, readAtMicros, monotonicNs, ...kept, testMetrics: false };
+    return this.router.throughputConfigured ? sample : this.withCapacity(sample);
+  }
+
+  /** The fastest of the monitored links stands for a capacity that nobody configured. */
+  private withCapacity(sample: CounterSample): CounterSample {
+    const devices = sample.interfaces.join(' ');
+    if (this.links === undefined || this.links.devices !== devices || sample.monotonicNs - this.links.askedNs >= ASK_LINKS_NS) {
+      const speed = fastest(this.router.procfsRoot, sample.interfaces);
+      // A link that is down tells no speed: until it is up again, it is what it was.
+      const last = this.links?.speed;
+      const kept = speed ?? (last !== undefined && sample.interfaces.includes(last.device) ? last : undefined);
+      this.links = { devices, speed: kept, askedNs: sample.monotonicNs };
+    }
+    const { speed } = this.links;
+    if (speed === undefined) return { ...sample, linkSpeed: null };
+    return { ...sample, router: { ...sample.router, maxThroughputMbps: speed.mbps }, linkSpeed: speed };
   }
 }
 

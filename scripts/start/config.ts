@@ -11,7 +11,7 @@ export interface StartConfig {
 }
 
 /** Makes `ndt.json` in the data folder where there is none. */
-export async function ensureConfig(dir: string): Promise<StartConfig> {
+export function ensureConfig(dir: string): StartConfig {
   const file = `${dir}/ndt.json`;
   if (!existsSync(file)) {
     const name =
@@ -20,7 +20,6 @@ export async function ensureConfig(dir: string): Promise<StartConfig> {
         .replace(/^[^A-Za-z0-9]+/, '') || 'router';
     const settings = {
       experiment_id: 'local',
-      max_throughput_mbps: await linkSpeed(),
       polling_interval: 1,
       routers: [{ [name]: { source: 'procfs', interfaces: ['*'] } }],
     };
@@ -34,12 +33,4 @@ export async function ensureConfig(dir: string): Promise<StartConfig> {
       .flatMap((router) => new InterfaceFilter(router.interfaces, config.exclude_interfaces).choose(present).chosen),
   );
   return { file, describe: watched.size === 0 ? 'the configured routers' : [...watched].join(', ') };
-}
-
-/** The fastest link's speed [Mbit/s], the measure of 100 % occupation; 1000 where no interface tells one (virtual machines). */
-async function linkSpeed(): Promise<number> {
-  const { networkInterfaces } = await import('systeminformation');
-  const interfaces = [await networkInterfaces()].flat();
-  const speeds = interfaces.map(({ speed }) => speed ?? 0).filter((speed) => Number.isFinite(speed) && speed > 0);
-  return speeds.length === 0 ? 1000 : Math.round(Math.max(...speeds));
 }
