@@ -14,6 +14,7 @@ import { lockDir } from '../common/sqlite.ts';
 import { collectRouter } from './collector.ts';
 import { drain, LONGEST_ROUND_MS } from './drain.ts';
 import { enrich } from './enrich.ts';
+import { InventoryTaker } from './inventory.ts';
 import { type AgentMetrics, agentMetrics } from './metrics.ts';
 import { kernelBootId, type LaneName, type NewRecord, Outbox, type OutboxEvent } from './outbox.ts';
 import { pollRouter } from './poller.ts';
@@ -54,12 +55,15 @@ export class Agent implements Service {
   private readonly changedBaselines = new Map<string, Baseline>();
   private readonly faults = new Map<string, Fault>();
   private readonly polled = new Set<string>();
+  /** By router: what was last said of it. */
+  private readonly capacities = new Map<string, string>();
   private readonly progress = new Progress();
   /** What each router's polling and each lane has to get on with. */
   private readonly parts = new Map<string, { part: Part; withinMs: number }>();
   private unlock: (() => void) | undefined;
   private readonly wallClock: WallClock;
   private readonly upkeep: NodeJS.Timeout;
+  private readonly inventory: InventoryTaker;
   private waiting: Waiting[] = [];
   private running: Running | undefined;
   private server: Server | undefined;
@@ -97,6 +101,7 @@ export class Agent implements Service {
     });
     this.metrics = agentMetrics(VERSION, this.outbox);
     this.baselines = this.outbox.baselines();
+    this.inventory = new InventoryTaker({ agentId: this.id, clock, log, append: (records) => void this.outbox.append(records) });
     this.upkeep = setInterval(() => this.outbox.maintain(), UPKEEP_MS);
     this.upkeep.unref();
   }
@@ -132,6 +137,7 @@ export class Agent implements Service {
   }
 
   async stop(): Promise<void> {
+    this.inventory.stop();
     await this.running?.stop(true);
     if (this.server !== undefined) await closeServer(this.server);
     clearInterval(this.upkeep);
@@ -167,6 +173,7 @@ export class Agent implements Service {
 
   private async run(loaded: Loaded, made?: Map<string, Source>): Promise<Running> {
     const sources = made ?? (await makeSources(loaded));
+    this.inventory.configure(loaded);
     const uplink = await makeUplink(loaded, this.id, this.boot, this.log);
     const polling = new AbortController();
     const kill = new AbortController();
@@ -216,6 +223,7 @@ export class Agent implements Service {
     if (sample.missing.length > 0)
       this.faultOf(interfaces, interfaces).raise(`there is no ${sample.missing.join(', ')}; the others are counted`);
     else this.faults.get(interfaces)?.clear();
+    this.tellCapacity(sample);
     const { record, noRate, events, baseline } = enrich(
       sample,
       this.baselines.get(name),
@@ -236,6 +244,21 @@ export class Agent implements Service {
     this.waiting.push({ record, resolve, reject });
     if (this.waiting.length === 1) setImmediate(() => this.flush());
     return promise;
+  }
+
+  /** Says which capacity stands for the one that is not configured, and again when it is another. */
+  private tellCapacity({ router, linkSpeed }: CounterSample): void {
+    const { name, maxThroughputMbps: mbps } = router;
+    const told = linkSpeed === undefined ? undefined : `${mbps} ${linkSpeed?.device ?? ''}`;
+    if (this.capacities.get(name) === told) return;
+    if (told === undefined) this.capacities.delete(name);
+    else this.capacities.set(name, told);
+    if (linkSpeed === undefined) return;
+    const from = linkSpeed === null ? 'no monitored interface tells its speed' : `the speed of ${linkSpeed.device}`;
+    this.log.info(
+      { router: name, max_throughput_mbps: mbps, interface: linkSpeed?.device },
+      `router ${name}: 100 % occupation is ${mbps} Mbit/s (${from}, and max_throughput_mbps is not configured)`,
+    );
   }
 
   private flush(): void {
@@ -278,11 +301,13 @@ export class Agent implements Service {
       this.metrics.pollSeconds.observe(seconds, { router: router.name });
       this.polled.add(router.name);
       this.gotOn(pollingOf(router));
+      this.inventory.polled();
       this.faults.get(router.name)?.clear();
     },
     failed: (router: Router, error: unknown) => {
       // A router that does not answer is no reason to start the agent anew.
       this.gotOn(pollingOf(router));
+      this.inventory.polled();
       this.metrics.polls.inc({ router: router.name, result: error instanceof SourceError ? error.reason : 'error' });
       this.faultOf(router.name, 'poll').raise(messageOf(error));
     },

@@ -9,9 +9,11 @@ import { printRecord } from '../common/record.ts';
 import { runCommand } from '../common/service.ts';
 import { Agent } from './agent.ts';
 import { bufferCommands, bufferExamples, joinSubcommand } from './buffer.ts';
+import { routersInForce } from './capacity.ts';
 import { collectUrl } from './collector.ts';
 import { doctorCommand, doctorExamples } from './doctor.ts';
 import { enrich, rawRecord } from './enrich.ts';
+import { inventoryCommand, inventoryExamples } from './inventory/command.ts';
 import { systemClock } from './source.ts';
 import { createSource } from './sources.ts';
 
@@ -63,6 +65,7 @@ void main(
       runCommand({
         program: 'ndt-agent',
         summary: 'watch the routers of the configuration until stopped',
+        routersInForce,
         start: (loaded, log) => {
           if (loaded.routers.length === 0)
             throw new NdtError('CONFIG', `${loaded.file ?? 'the configuration'} names no routers: add some to "routers"`);
@@ -80,6 +83,7 @@ void main(
       },
       { name: 'collect', summary: 'print all metrics of one exporter as the collector’s JSON', operands: 'URL', run: collect },
       doctorCommand,
+      inventoryCommand,
       ...bufferCommands,
     ],
     examples: [
@@ -88,6 +92,7 @@ void main(
       'ndt-agent once --config /etc/ndt/ndt.json',
       'ndt-agent collect http://127.0.0.1:9100/metrics',
       ...doctorExamples,
+      ...inventoryExamples,
       ...bufferExamples,
     ],
   },

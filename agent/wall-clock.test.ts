@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { epochMicros, parseRecord } from '../common/record.ts';
+import { epochMicros, epochText, parseRecord } from '../common/record.ts';
 import { openOutbox, record } from '../test/outbox.ts';
 import { tempDir } from '../test/tempdir.ts';
 import { restamp, WallClock } from './wall-clock.ts';
@@ -127,6 +127,11 @@ it('moves all times of a record, and nothing else', () => {
   const same = { ...before, epoch_timestamp: '', debug_params: undefined };
   expect({ ...after, epoch_timestamp: '', debug_params: undefined }).toEqual(same);
   expect(restamp('no record', 1)).toBe('no record');
+  const inventory = { type: 'inventory', collected_at: '60.5', router: 'r1' };
+  expect(JSON.parse(restamp(JSON.stringify(inventory), 10 * YEAR))).toEqual({
+    ...inventory,
+    collected_at: epochText(60_500_000 + 10 * YEAR),
+  });
 });
 
 it('records that wait over a correction of the clock are moved when they are sent, and marked; restarts change nothing about it', () => {

@@ -168,8 +168,11 @@ export function sinceBootMicros(fallback: () => number): () => number {
 /** A record with all its times moved. What is no record stays as it is. */
 export function restamp(body: string, shiftMicros: number): string {
   try {
-    const record = JSON.parse(body) as TelemetryRecord;
+    const record = JSON.parse(body) as TelemetryRecord & { collected_at?: string };
     const moved = (micros: number) => Math.max(0, Math.round(micros + shiftMicros));
+    // An inventory has one time only.
+    if (record.epoch_timestamp === undefined && typeof record.collected_at === 'string')
+      return JSON.stringify({ ...record, collected_at: epochText(moved(epochMicros(record.collected_at))) });
     const debug = record.debug_params;
     return printRecord({
       ...record,

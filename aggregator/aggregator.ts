@@ -109,7 +109,7 @@ async function assemble(loaded: Loaded, log: Logger, ends: End[]): Promise<Omit<
         store,
         live,
         metrics,
-        embedded === undefined ? { numbers: seen, topics: topicsOf(config.topics.processed) } : undefined,
+        embedded === undefined ? { numbers: seen, topics: topicsOf(config.topics.processed, config.topics.inventory) } : undefined,
       );
       const stored = new AbortController();
       const storing = [

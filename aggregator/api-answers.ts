@@ -1,6 +1,8 @@
 /** From what the store knows to what the API answers: names and units as in the OpenAPI document. */
 
 import type { SeqRange } from '../common/dedupe.ts';
+import type { Inventory } from '../common/inventory.ts';
+import { epochMicros } from '../common/record.ts';
 import type { LedgerBody, RouterDetailBody, RoutersBody, SeriesBody } from './api-schemas.ts';
 import { type Figures, type Latencies, METRICS, type Metric, type StoredStage } from './figures.ts';
 import type { Bucket, Quantiles, RouterState, StoredRecord } from './history.ts';
@@ -38,6 +40,13 @@ export function latenciesBody(
   const of = (quantiles: Quantiles | undefined) =>
     quantiles === undefined ? null : { count: quantiles.count, p50_ms: quantiles.p50, p99_ms: quantiles.p99 };
   return { window_s: windowS, collected: of(latencies.collected), processed: of(latencies.processed), inferred: of(latencies.inferred) };
+}
+
+/** As the agent told it, with its time as the other answers have theirs. */
+export function inventoryBody(inventory: Inventory | undefined): RouterDetailBody['inventory'] {
+  if (inventory === undefined) return null;
+  const { agent, collected_at, system, os, cpu, memory, interfaces, interfaces_left_out, ndt } = inventory;
+  return { at: epochMicros(collected_at) / 1e6, agent, system, os, cpu, memory, interfaces, interfaces_left_out, ndt };
 }
 
 export function seriesBody(

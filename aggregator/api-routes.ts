@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import Type, { type TSchema } from 'typebox';
 import type { AgentSeqs } from '../common/dedupe.ts';
-import { latenciesBody, ledgerBody, recordsText, routerBody, seriesBody } from './api-answers.ts';
+import { inventoryBody, latenciesBody, ledgerBody, recordsText, routerBody, seriesBody } from './api-answers.ts';
 import { Problem, Query } from './api-query.ts';
 import { Latest, LedgerSchema, ProblemSchema, Records, RouterDetail, Routers, Series } from './api-schemas.ts';
 import { METRIC_NAMES, METRICS } from './figures.ts';
@@ -105,7 +105,7 @@ export function apiRoutes(app: FastifyInstance, { store, live, ledger, signal, n
       schema: {
         operationId: 'router',
         summary: 'One router',
-        description: 'The router’s latest figures, and how long the stages took over the last 15 minutes.',
+        description: 'The router’s latest figures, how long the stages took over the last 15 minutes, and what it is made of.',
         params: RouterName,
         response: { ...responses('The router', RouterDetail), ...notFound },
       },
@@ -117,7 +117,7 @@ export function apiRoutes(app: FastifyInstance, { store, live, ledger, signal, n
       const oldest = store.history.oldest(params.router);
       if (state === undefined || oldest === undefined) throw unknownRouter(params.router);
       const latencies = latenciesBody(LATENCY_WINDOW_S, store.history.latencies(params.router, now - LATENCY_WINDOW_S * 1e6));
-      return { ...routerBody(state), oldest_at: oldest / 1e6, latencies };
+      return { ...routerBody(state), oldest_at: oldest / 1e6, latencies, inventory: inventoryBody(store.inventories.of(params.router)) };
     },
   );
 

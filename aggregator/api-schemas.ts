@@ -75,6 +75,65 @@ const Quantiles = Type.Object(
   closed,
 );
 
+const maybe = {
+  text: (description: string) => orNull(Type.String(), description),
+  number: (description: string) => orNull(Type.Number({ exclusiveMinimum: 0 }), description),
+  flag: (description: string) => orNull(Type.Boolean(), description),
+};
+
+export const InventorySchema = Type.Object(
+  {
+    at: at('When it was taken'),
+    agent: Type.String({ description: 'The agent that took it' }),
+    system: Type.Object(
+      { manufacturer: maybe.text('Maker'), model: maybe.text('Model'), virtual: maybe.flag('Whether it is a virtual machine') },
+      closed,
+    ),
+    os: Type.Object(
+      {
+        distribution: maybe.text('Distribution'),
+        release: maybe.text('Its release'),
+        kernel: maybe.text('Version of the kernel'),
+        arch: maybe.text('Architecture, as Node names it'),
+        hostname: maybe.text('Host name'),
+      },
+      closed,
+    ),
+    cpu: Type.Object(
+      {
+        manufacturer: maybe.text('Maker'),
+        brand: maybe.text('Name'),
+        physical_cores: maybe.number('Cores'),
+        cores: maybe.number('Threads that run at once'),
+        speed_ghz: maybe.number('Clock rate [GHz]'),
+      },
+      closed,
+    ),
+    memory: Type.Object({ total_bytes: maybe.number('Memory that the kernel has [bytes]') }, closed),
+    interfaces: Type.Array(
+      Type.Object(
+        {
+          name: Type.String(),
+          mac: maybe.text('Hardware address'),
+          ip4: maybe.text('First IPv4 address'),
+          ip4_subnet: maybe.text('Its mask'),
+          ip6: maybe.text('First IPv6 address'),
+          ip6_subnet: maybe.text('Its mask'),
+          speed_mbps: maybe.number('Speed of the link [Mbit/s]'),
+          mtu: maybe.number('Largest packet [bytes]'),
+          state: maybe.text('As the kernel names it: `up`, `down`, …'),
+          virtual: maybe.flag('Whether no device is behind it'),
+        },
+        closed,
+      ),
+      { description: 'All interfaces, not only the monitored ones', maxItems: 1000 },
+    ),
+    interfaces_left_out: count('Interfaces beyond the first 1000'),
+    ndt: Type.Object({ version: Type.String({ description: 'Of the agent' }), node: Type.String({ description: 'Of its Node' }) }, closed),
+  },
+  { ...closed, description: 'What a router is made of. What could not be told is null' },
+);
+
 export const RouterDetail = Type.Object(
   {
     ...routerFields,
@@ -88,6 +147,7 @@ export const RouterDetail = Type.Object(
       },
       { ...closed, description: 'How long the stages took, without records that waited out an outage' },
     ),
+    inventory: orNull(InventorySchema, 'The newest inventory; null where no agent on the router has sent one'),
   },
   closed,
 );

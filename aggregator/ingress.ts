@@ -229,7 +229,7 @@ export class Receiver {
     const claimed = headers[HEADER.agent];
     if (claimed !== agent)
       return this.bury(agent, 'agent', `the line is of agent ${quoted(claimed)}, but agent "${agent}" sent it`, { message });
-    const { notices, raw, processed } = this.loaded.config.topics;
+    const { notices, inventory, raw, processed } = this.loaded.config.topics;
     const seq = headers[HEADER.seq];
     if (topic === notices) {
       if (seq !== undefined) return this.bury(agent, 'seq', `a notice has no ${HEADER.seq}`, { message });
@@ -242,7 +242,7 @@ export class Receiver {
       return this.bury(agent, 'seq', `expected a whole number from 1 in ${HEADER.seq}, got ${quoted(seq)}`, { message });
     }
     if (!TOPIC.test(topic) || !this.allowed.matches(topic) || this.forbidden.matches(topic)) {
-      const why = `agents may not write to topic ${quoted(topic)}: expected ${raw}, ${processed}, ${notices}, or a topic that routers[] names in this configuration`;
+      const why = `agents may not write to topic ${quoted(topic)}: expected ${raw}, ${processed}, ${inventory}, ${notices}, or a topic that routers[] names in this configuration`;
       return this.bury(agent, 'topic', why, { message, seq });
     }
     return message;
@@ -263,9 +263,9 @@ export class Receiver {
 }
 
 function topicSets(loaded: Loaded): { allowed: TopicSet; forbidden: TopicSet } {
-  const { processed, inferred, dead_letters } = loaded.config.topics;
+  const { processed, inventory, inferred, dead_letters } = loaded.config.topics;
   const raw = rawTopics(loaded);
-  const own = topicsOf(processed);
+  const own = topicsOf(processed, inventory);
   return {
     allowed: { label: `${raw.label}, ${own.label}`, matches: (topic) => own.matches(topic) || raw.matches(topic) },
     forbidden: topicsOf(inferred, dead_letters),

@@ -13,7 +13,7 @@ export const STORE_GROUP = 'ndt-store';
 
 /** What the store reads. */
 export function storeTopics(topics: Config['topics']): TopicSet {
-  return topicsOf(topics.processed, topics.inferred, topics.notices);
+  return topicsOf(topics.processed, topics.inferred, topics.inventory, topics.notices);
 }
 
 /** The account of what has arrived, and the topics whose records are counted in it. */
@@ -37,6 +37,7 @@ export class StoreStage implements Stage {
       stored: metrics.counter('ndt_stored_total', 'Records stored, by stage'),
       duplicates: metrics.counter('ndt_store_duplicates_total', 'Records that were stored before'),
       notices: metrics.counter('ndt_store_notices_total', 'Notices of agents taken in'),
+      inventories: metrics.counter('ndt_store_inventories_total', 'Inventories of routers taken in'),
       dead: metrics.counter('ndt_store_dead_letters_total', 'Records and notices that could not be used'),
       latency: metrics.histogram(
         'ndt_stage_latency_seconds',
@@ -49,12 +50,13 @@ export class StoreStage implements Stage {
   }
 
   handle(batch: Delivered[]): Outcome {
-    const { stored, duplicates, notices, deadLetters } = this.store.take(batch);
+    const { stored, duplicates, notices, inventories, deadLetters } = this.store.take(batch);
     this.live.publish(stored);
     if (this.arrivals !== undefined) this.arrive(batch, this.arrivals);
     for (const figures of stored) this.count(figures);
     if (duplicates > 0) this.counted.duplicates.inc({}, duplicates);
     if (notices > 0) this.counted.notices.inc({}, notices);
+    if (inventories > 0) this.counted.inventories.inc({}, inventories);
     if (deadLetters.length > 0) this.counted.dead.inc({}, deadLetters.length);
     return { append: deadLetters };
   }

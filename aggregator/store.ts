@@ -14,6 +14,7 @@ import { type Db, openDb } from '../common/sqlite.ts';
 import { type TopicSet, topicsOf } from '../common/topics.ts';
 import { type Figures, figuresOf, METRIC_NAMES, type Metric, MINUTE_MICROS, STAGE_NUMBER, type StoredStage } from './figures.ts';
 import { History } from './history.ts';
+import { Inventories, inventoryIn, type StoredInventory } from './inventories.ts';
 import { type Notice, Notices, parseNotice } from './notices.ts';
 import { deadLetter } from './rates.ts';
 
@@ -23,6 +24,8 @@ export interface Taken {
   stored: Figures[];
   duplicates: number;
   notices: number;
+  /** Inventories, also those that are older than what is known. */
+  inventories: number;
   /** What could not be used, with the reason and its origin in headers. */
   deadLetters: Message[];
 }
@@ -49,9 +52,10 @@ type Minute = { router: number; stage: number; minute: number } & { [metric in M
 export class Store {
   readonly history: History;
   readonly notices: Notices;
+  readonly inventories: Inventories;
   private readonly db: Db;
-  private readonly topics: { processed: TopicSet; inferred: TopicSet; notices: string; deadLetters: string };
-  private readonly stageOfTopic = new Map<string, StoredStage | 'notices' | undefined>();
+  private readonly topics: { processed: TopicSet; inferred: TopicSet; inventory: TopicSet; notices: string; deadLetters: string };
+  private readonly stageOfTopic = new Map<string, StoredStage | 'notices' | 'inventory' | undefined>();
   private readonly routerIds = new Map<string, number>();
   private readonly agentIds = new Map<string, number>();
   private readonly statements;
@@ -80,10 +84,12 @@ export class Store {
     this.topics = {
       processed: topicsOf(topics.processed),
       inferred: topicsOf(topics.inferred),
+      inventory: topicsOf(topics.inventory),
       notices: topics.notices,
       deadLetters: topics.dead_letters,
     };
     this.notices = new Notices(this.db);
+    this.inventories = new Inventories(this.db);
     this.history = new History(this.db);
     this.statements = {
       addRouter: this.db.prepare('INSERT INTO routers (name) VALUES (?) ON CONFLICT DO NOTHING'),
@@ -117,13 +123,15 @@ export class Store {
    * @throws what SQLite throws (a full disk); then nothing of the batch is stored
    */
   take(batch: readonly Delivered[]): Taken {
-    const taken: Taken = { stored: [], duplicates: 0, notices: 0, deadLetters: [] };
+    const taken: Taken = { stored: [], duplicates: 0, notices: 0, inventories: 0, deadLetters: [] };
     const candidates: Candidate[] = [];
     const notices: Notice[] = [];
+    const inventories: StoredInventory[] = [];
     for (const message of batch) {
       try {
         const stage = this.stageOf(message.topic);
         if (stage === 'notices') notices.push(parseNotice(message.value.toString()));
+        else if (stage === 'inventory') inventories.push(inventoryIn(message));
         else candidates.push(candidate(message, stage));
       } catch (error) {
         if (!(error instanceof RecordError)) throw error;
@@ -142,6 +150,7 @@ export class Store {
             this.statements.addMinute.run(router, stage, minute, ...METRIC_NAMES.flatMap((m) => sumColumns(sums[m])));
           }
           for (const notice of notices) this.notices.take(notice);
+          for (const inventory of inventories) this.inventories.take(inventory);
         })
         .immediate();
     } catch (error) {
@@ -151,6 +160,7 @@ export class Store {
       throw error;
     }
     taken.notices = notices.length;
+    taken.inventories = inventories.length;
     return taken;
   }
 
@@ -187,10 +197,11 @@ export class Store {
     this.db.close();
   }
 
-  private stageOf(topic: string): StoredStage | 'notices' {
+  private stageOf(topic: string): StoredStage | 'notices' | 'inventory' {
     let stage = this.stageOfTopic.get(topic);
     if (stage === undefined) {
       if (topic === this.topics.notices) stage = 'notices';
+      else if (this.topics.inventory.matches(topic)) stage = 'inventory';
       else if (this.topics.inferred.matches(topic)) stage = 'inferred';
       else if (this.topics.processed.matches(topic)) stage = 'processed';
       else throw new RecordError('', `${topic} is no topic of processed or inferred records`);

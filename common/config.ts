@@ -24,6 +24,9 @@ export interface Loaded {
   place(at: string[]): string;
 }
 
+/** 100 % occupation where nothing is configured and no interface tells its speed [Mbit/s]. */
+export const DEFAULT_THROUGHPUT_MBPS = 1000;
+
 export type SourceKind = 'collector' | 'node-exporter' | 'procfs' | 'test-metrics';
 
 /** One router with everything worked out. */
@@ -40,6 +43,8 @@ export interface Router {
   rawTopic: string;
   type: string | undefined;
   maxThroughputMbps: number;
+  /** Whether somebody chose that: where nobody did, what the kernel says of the links stands for it. */
+  throughputConfigured: boolean;
   multiplier: number;
   pollingIntervalS: number;
 }
@@ -208,7 +213,8 @@ function resolveRouters(config: Config, dir: string, complain: Complain): Router
         interfaces: settings.interfaces ?? ['*'],
         rawTopic: settings.topic ?? config.topics.raw.replace('{router}', name),
         type: settings.router_type,
-        maxThroughputMbps: settings.max_throughput_mbps ?? config.max_throughput_mbps,
+        maxThroughputMbps: settings.max_throughput_mbps ?? config.max_throughput_mbps ?? DEFAULT_THROUGHPUT_MBPS,
+        throughputConfigured: (settings.max_throughput_mbps ?? config.max_throughput_mbps) !== undefined,
         multiplier: settings.multiplier ?? config.multiplier,
         pollingIntervalS: settings.polling_interval ?? config.polling_interval,
       });
@@ -290,11 +296,14 @@ export function readSetting(loaded: Pick<Loaded, 'dir'>, file: string, option: s
 const SECRET = /^(password|token)$/;
 const PASSWORD_IN_URL = /^([a-z][a-z0-9+.-]*:\/\/[^/@:]*:)[^/@]*@/i;
 
-/** The effective configuration as JSON, secrets masked. */
-export function dumpConfig(config: Config): string {
+/**
+ * The effective configuration as JSON, secrets masked.
+ * @param routers the routers' settings in force, where the program knows them better than the configuration
+ */
+export function dumpConfig(config: Config, routers: Config['routers'] = config.routers): string {
   const masked = (key: string, value: unknown) => {
     if (typeof value !== 'string') return value;
     return SECRET.test(key) ? '********' : value.replace(PASSWORD_IN_URL, '$1********@');
   };
-  return JSON.stringify(config, masked, 2);
+  return JSON.stringify({ max_throughput_mbps: DEFAULT_THROUGHPUT_MBPS, ...config, routers }, masked, 2);
 }

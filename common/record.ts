@@ -84,7 +84,7 @@ export class RecordError extends Error {
   }
 }
 
-const TIMESTAMP = /^\d{1,11}(\.\d{1,18})?$/;
+export const TIMESTAMP = /^\d{1,11}(\.\d{1,18})?$/;
 
 /** The router's name: the host part of `node_exporter`. */
 export function routerOf(record: Pick<TelemetryRecord, 'node_exporter'>): string {

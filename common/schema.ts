@@ -87,7 +87,12 @@ export const ConfigSchema = Type.Object(
     experiment_id: text('Name of the experiment, written into every record', { default: '1' }),
     flag_original_metrics: flag('Keep the counters themselves in processed and inferred records', true),
     flag_debug_params: flag('Write `debug_params` (settings and stage times) into the records', true),
-    max_throughput_mbps: whole('Capacity of a router’s links [Mbit/s]: 100 % occupation', 1, { default: 1000 }),
+    max_throughput_mbps: Type.Optional(
+      whole(
+        'Capacity of a router’s links [Mbit/s]: 100 % occupation. When missing: of a router that the agent reads from `/proc`, the speed of its fastest monitored interface, where the kernel tells it; 1000 otherwise',
+        1,
+      ),
+    ),
     polling_interval: Type.Number({
       description: 'Seconds between two polls of a router',
       exclusiveMinimum: 0,
@@ -127,6 +132,7 @@ export const ConfigSchema = Type.Object(
         processed: text('Topic of processed records', { default: 'TP_{router}', minLength: 1 }),
         inferred: text('Topic of inferred records', { default: 'ML_{router}', minLength: 1 }),
         notices: text('Topic of agents’ notices: ledgers and gaps', { default: 'ndt.notices', minLength: 1 }),
+        inventory: text('Topic of inventories: what a router is made of', { default: 'ndt.inventory', minLength: 1 }),
         dead_letters: text('Topic of records that could not be used, the reason in a header', {
           default: 'ndt.dead-letters',
           minLength: 1,
@@ -215,6 +221,20 @@ export const ConfigSchema = Type.Object(
       { ...closed, default: {}, description: 'The agent' },
     ),
 
+    inventory: Type.Object(
+      {
+        interval: whole('Seconds between two inventories; one is made soon after the start as well. 0: none at all', 0, {
+          default: 86400,
+          maximum: 2000000,
+        }),
+      },
+      {
+        ...closed,
+        default: {},
+        description: 'What a router is made of (model, CPU, memory, system, interfaces), of routers that the agent reads from `/proc`',
+      },
+    ),
+
     mqtt: Type.Object(
       {
         url: text('The aggregator’s embedded broker, or another MQTT 3.1.1 broker', {
@@ -227,7 +247,7 @@ export const ConfigSchema = Type.Object(
         tls: Type.Optional(Tls),
         format: oneOf(
           ['batch', 'plain'],
-          '`batch`: compressed batches with headers. `plain`: bare records on `ndt/{router}/processed` for other subscribers, without deduplication',
+          '`batch`: compressed batches with headers. `plain`: bare records on `ndt/{router}/processed` (inventories on `ndt/{router}/inventory`) for other subscribers, without deduplication',
           'batch',
         ),
         compression: oneOf(['gzip', 'zstd', 'none'], 'Compression of batches', 'gzip'),

@@ -25,6 +25,8 @@ export interface ServiceSpec {
   options?: Command['options'];
   /** More checks than the configuration's own; run by --check as well. @throws NdtError */
   check?(loaded: Loaded): void | Promise<void>;
+  /** The routers' settings in force, for --dump-config, where the program finds some of them out itself. */
+  routersInForce?(loaded: Loaded): Loaded['config']['routers'];
   start(loaded: Loaded, log: Logger, args: Args): Promise<Service>;
 }
 
@@ -50,7 +52,7 @@ async function run(spec: ServiceSpec, args: Args): Promise<number> {
   let loaded = loadConfig(file);
   await spec.check?.(loaded);
   if (args.values['dump-config'] === true) {
-    process.stdout.write(`${dumpConfig(loaded.config)}\n`);
+    process.stdout.write(`${dumpConfig(loaded.config, spec.routersInForce?.(loaded))}\n`);
     return EXIT.ok;
   }
   if (args.values.check === true) {

@@ -171,6 +171,19 @@ export class Pair {
     }
   }
 
+  /** The inventories that the aggregator's bus took in, in the order of their numbers. */
+  inventories(): Array<{ router: string; seq: number }> {
+    const db = new Database(join(this.dir, 'data/aggregator/bus.db'), { readonly: true });
+    try {
+      const rows = db.prepare(INVENTORIES).all() as Array<{ router: string; headers: string }>;
+      return rows
+        .map(({ router, headers }) => ({ router, seq: Number((JSON.parse(headers) as { [name: string]: string })['ndt-seq']) }))
+        .sort((a, b) => a.seq - b.seq);
+    } finally {
+      db.close();
+    }
+  }
+
   async stop(): Promise<void> {
     for (const running of this.started.splice(0).reverse()) await running.stop();
   }
@@ -178,3 +191,4 @@ export class Pair {
 
 const STORED =
   'SELECT ro.name AS router, re.seq AS seq, f.at AS at, re.body AS body FROM records re JOIN figures f ON f.id = re.id JOIN routers ro ON ro.id = f.router WHERE re.stage = ? ORDER BY re.seq, re.id';
+const INVENTORIES = "SELECT l.key AS router, l.headers FROM log l JOIN topics t ON t.id = l.topic WHERE t.name = 'ndt.inventory'";

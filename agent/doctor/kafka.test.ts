@@ -51,14 +51,14 @@ describe.skipIf(!canStartKafka)(`Kafka${NEEDS_OWN_KAFKA}`, () => {
     const open = { brokers: [secured.internal] };
     for (let round = 0; round < 2; round += 1) {
       expect(await check(open)).toEqual([
-        { check: 'uplink', health: 'ok', text: expect.stringContaining('3 topics will be made: TP_r1, TP_r2, ndt.notices') },
+        { check: 'uplink', health: 'ok', text: expect.stringContaining('4 topics will be made: TP_r1, TP_r2, ndt.inventory, ndt.notices') },
       ]);
     }
     expect(await check({ ...open, topics: { create: false } })).toEqual([
       {
         check: 'uplink',
         health: 'fail',
-        text: expect.stringContaining('missing: TP_r1, TP_r2, ndt.notices'),
+        text: expect.stringContaining('missing: TP_r1, TP_r2, ndt.inventory, ndt.notices'),
         remedy: expect.stringContaining('kafka-topics.sh --create'),
       },
     ]);
@@ -66,13 +66,15 @@ describe.skipIf(!canStartKafka)(`Kafka${NEEDS_OWN_KAFKA}`, () => {
 
   it('rights, each by its name, as they are given one after the other', async () => {
     const texts = async () => (await check(as('alice'))).map(({ health, text }) => `${health}: ${text.split(':')[0]}`);
-    const denied = ['TP_r1', 'TP_r2', 'ndt.notices'].map((topic) => `fail: the user "alice" may not use the topic ${topic}`);
+    const denied = ['TP_r1', 'TP_r2', 'ndt.inventory', 'ndt.notices'].map(
+      (topic) => `fail: the user "alice" may not use the topic ${topic}`,
+    );
     expect(await texts()).toEqual([...denied, 'fail: the user "alice" may not use the transactional id ndt-agent-edge']);
     await secured.allow('alice', 'TP_');
-    await until(async () => (await texts()).length === 2, 'the right to be known');
-    expect(await texts()).toEqual([denied[2], 'fail: the user "alice" may not use the transactional id ndt-agent-edge']);
+    await until(async () => (await texts()).length === 3, 'the right to be known');
+    expect(await texts()).toEqual([...denied.slice(2), 'fail: the user "alice" may not use the transactional id ndt-agent-edge']);
     await secured.allow('alice', 'ndt');
     await until(async () => (await texts()).length === 1, 'the right to be known');
-    expect((await check(as('alice')))[0]).toMatchObject({ health: 'ok', text: expect.stringContaining('"alice" may write to 3 topics') });
+    expect((await check(as('alice')))[0]).toMatchObject({ health: 'ok', text: expect.stringContaining('"alice" may write to 4 topics') });
   });
 });

@@ -13,6 +13,7 @@ import { type KafkaOptions, kafkaOptions } from '../../common/kafka/settings.ts'
 import { openLogger } from '../../common/logger.ts';
 import { topicFor } from '../../common/topics.ts';
 import { countOf, durationText } from '../buffer/text.ts';
+import { ownRouters } from '../inventory.ts';
 import { type Finding, fail, ok } from './finding.ts';
 
 const CHECK = 'uplink';
@@ -30,7 +31,9 @@ interface CreateAnswer {
 /** The topics that the agent writes to. */
 export function topicsWritten({ config, routers }: Loaded): string[] {
   const records = routers.map((router) => (config.agent.ship === 'raw' ? router.rawTopic : topicFor(config.topics.processed, router.name)));
-  return [...new Set([...records, config.topics.notices])];
+  const inventories =
+    config.inventory.interval === 0 ? [] : ownRouters({ routers }).map(({ name }) => topicFor(config.topics.inventory, name));
+  return [...new Set([...records, ...inventories, config.topics.notices])];
 }
 
 export async function checkKafka(loaded: Loaded): Promise<Finding[]> {

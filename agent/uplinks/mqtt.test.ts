@@ -146,11 +146,11 @@ describe('what is sent', () => {
     );
   });
 
-  it('says raw where raw records are shipped plainly', async () => {
+  it('says raw where raw records are shipped plainly, and what is an inventory', async () => {
     const { port, packets } = await recorder();
     const uplink = openUplink(tempDir(), 'a1', { url: `mqtt://127.0.0.1:${port}`, format: 'plain' }, { ship: 'raw' });
-    await uplink.send([entry('a1', 1)], forever);
-    expect(packets.map(({ topic }) => topic)).toEqual(['ndt/r1/raw']);
+    await uplink.send([entry('a1', 1), { ...entry('a1', 2), topic: 'ndt.inventory' }], forever);
+    expect(packets.map(({ topic }) => topic)).toEqual(['ndt/r1/raw', 'ndt/r1/inventory']);
   });
 });
 

@@ -9,6 +9,7 @@ import { batchLimits, batchLine, batchTopic, packLines } from '../../common/batc
 import type { Loaded } from '../../common/config.ts';
 import { type MqttConnection, openMqtt } from '../../common/mqtt.ts';
 import { MqttError } from '../../common/mqtt-errors.ts';
+import { topicsOf } from '../../common/topics.ts';
 import { type Delivery, type Entry, type Uplink, UplinkError } from '../uplink.ts';
 
 export interface MqttUplinkOptions {
@@ -192,13 +193,14 @@ class MqttUplink implements Uplink {
   }
 
   private plain(batch: Entry[]): { packets: Packet[]; delivery: Delivery } {
-    const stage = this.options.loaded.config.agent.ship;
+    const { agent, topics } = this.options.loaded.config;
+    const inventories = topicsOf(topics.inventory);
     const delivery: Delivery = { acked: [], rejected: [] };
     const packets: Packet[] = [];
-    for (const { seq, key, body } of batch) {
+    for (const { seq, topic, key, body } of batch) {
       // Notices are between agent and aggregator; nobody else would know what to do with them.
       if (seq < 0) delivery.acked.push(seq);
-      else packets.push({ topic: `ndt/${key}/${stage}`, payload: body, seqs: [seq] });
+      else packets.push({ topic: `ndt/${key}/${inventories.matches(topic) ? 'inventory' : agent.ship}`, payload: body, seqs: [seq] });
     }
     return { packets, delivery };
   }

@@ -11,6 +11,7 @@ export interface Totals {
   duplicates: number;
   processed: number;
   inferred: number;
+  inventories: number;
   /** Delivered by the agent's word, but not arrived. */
   difference: number;
 }
@@ -37,9 +38,15 @@ export async function accountsNow(url: string): Promise<Totals> {
   const sum = (value: (agent: LedgerAnswer['agents'][number]) => number | undefined) =>
     agents.reduce((total, agent) => total + (value(agent) ?? 0), 0);
   const all = (counts: { [reason: string]: number } | undefined) => Object.values(counts ?? {}).reduce((a, b) => a + b, 0);
-  const families = parseExposition(await (await fetch(`${url}/metrics`)).text(), new Set(['ndt_stored_total']));
+  const families = parseExposition(
+    await (await fetch(`${url}/metrics`)).text(),
+    new Set(['ndt_stored_total', 'ndt_store_inventories_total']),
+  );
+  const values = (name: string) => families.find((family) => family.name === name)?.values ?? [];
   const stored = (stage: string) =>
-    Number(families[0]?.values.find(({ labels }) => labels.some((label) => label.name === 'stage' && label.value === stage))?.value ?? 0);
+    Number(
+      values('ndt_stored_total').find(({ labels }) => labels.some((label) => label.name === 'stage' && label.value === stage))?.value ?? 0,
+    );
   return {
     produced: sum(({ ledger }) => ledger?.produced),
     delivered: sum(({ ledger }) => ledger?.delivered),
@@ -49,6 +56,7 @@ export async function accountsNow(url: string): Promise<Totals> {
     duplicates: sum(({ received }) => received?.duplicates),
     processed: stored('processed'),
     inferred: stored('inferred'),
+    inventories: Number(values('ndt_store_inventories_total')[0]?.value ?? 0),
     difference: sum(({ difference }) => difference ?? 0),
   };
 }
@@ -57,7 +65,8 @@ export async function accountsNow(url: string): Promise<Totals> {
 export async function summarise(url: string, before: Totals): Promise<string> {
   const end = performance.now() + SETTLE_MS;
   let now = await accountsNow(url);
-  while (performance.now() < end && (now.inferred < now.processed || now.processed < now.delivered - before.delivered)) {
+  const settled = () => now.inferred >= now.processed && now.processed + now.inventories >= now.delivered - before.delivered;
+  while (performance.now() < end && !settled()) {
     await sleep(50);
     now = await accountsNow(url);
   }
@@ -65,10 +74,15 @@ export async function summarise(url: string, before: Totals): Promise<string> {
   const lines: Array<[string, string]> = [
     ['produced', `${since('produced')} records`],
     ['delivered', `${since('delivered')}${now.pending === 0 ? '' : `, ${now.pending} still waiting at the agent`}`],
-    ['inferred', `${since('inferred')}`],
+    ['inferred', `${since('inferred')}${since('inventories') === 0 ? '' : inventoriesText(since('inventories'))}`],
     ['dropped', `${since('dropped')}${since('rejected') === 0 ? '' : `, refused ${since('rejected')}`}`],
     ['duplicates removed', `${since('duplicates')}`],
   ];
   const verdict = now.difference === 0 ? 'nothing is missing' : `${now.difference} records are missing: see the ledger on the page`;
   return ['', 'this run:', ...lines.map(([name, value]) => `  ${name.padEnd(18)}  ${value}`), verdict].join('\n');
+}
+
+/** They are produced and delivered like the others, but there is nothing in them to infer from. */
+function inventoriesText(count: number): string {
+  return `; ${count === 1 ? 'one more is an inventory' : `${count} more are inventories`}`;
 }

@@ -118,6 +118,8 @@ export class Rig {
       log: { format: 'json' },
       mqtt: { url: `mqtt://${host}:${tap.port}`, timeout: 1, ...mqtt },
       routers,
+      // Thousands of starts, and every number of the agent is looked for among the processed records.
+      inventory: { interval: 0 },
       agent: { id: 'edge', http: { port: Number(new URL(probe.agentUrl).port) }, buffer: { max_bytes: 4 * 2 ** 20, ...buffer } },
       aggregator: { http: { port: Number(new URL(probe.url).port) }, mqtt: { port: probe.mqttPort } },
     };
