@@ -102,7 +102,9 @@ export class InventoryTaker {
     } catch (error) {
       if (controller.signal.aborted) return;
       again = Math.min(again, AGAIN_MS);
-      this.fault.raise(`the process that reads this machine failed, and the routers' records go on without it: ${messageOf(error)}`);
+      // Once: where it cannot work at all, nobody wants to read that every hour.
+      if (!this.fault.active)
+        this.fault.raise(`the process that reads this machine failed, and the routers' records go on without it: ${messageOf(error)}`);
     } finally {
       this.underWay = undefined;
     }

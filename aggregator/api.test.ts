@@ -2,12 +2,14 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import Schema from 'typebox/schema';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { HEADER } from '../common/bus.ts';
 import { type Loaded, loadConfig } from '../common/config.ts';
 import { SeqSets } from '../common/dedupe.ts';
 import { NdtError } from '../common/errors.ts';
 import { Metrics } from '../common/metrics.ts';
 import { printRecord } from '../common/record.ts';
 import { openDb } from '../common/sqlite.ts';
+import { inventoryWith } from '../test/inventory.ts';
 import { listening } from '../test/serve.ts';
 import { delivered, deliveredPair, deliveredRecord, recordWith, TOPICS } from '../test/telemetry.ts';
 import { tempDir } from '../test/tempdir.ts';
@@ -209,6 +211,16 @@ describe('routers', () => {
       processed: null,
       inferred: null,
     });
+  });
+
+  it('tells what one is made of, once its agent has said so', async () => {
+    const { url, stage } = await serve();
+    const asked = async () => (await ask<{ inventory: unknown }>(url, '/api/v1/routers/r1')).body.inventory;
+    expect(await asked()).toBeNull();
+    const inventory = inventoryWith({});
+    stage.handle([delivered('ndt.inventory', JSON.stringify(inventory), { [HEADER.agent]: 'a1', [HEADER.seq]: '9998' })]);
+    const { type: _, router: __, collected_at, ...shown } = inventory;
+    expect(await asked()).toEqual({ at: Number(collected_at), ...shown });
   });
 
   it('leaves records that waited out an outage out of the latencies', async () => {
