@@ -29,7 +29,7 @@ function ownCommand(): string[] {
 /** @throws Error that says what is wrong, in a sentence; also when `signal` aborts */
 export async function askChild(procfsRoot: string, signal: AbortSignal, options: ChildOptions = {}): Promise<Machine> {
   // Loaded when it is needed: it takes memory, and an agent without routers of this machine never needs it.
-  const { spawn } = await import('node:child_process');
+  const { spawn } = process.getBuiltinModule('node:child_process');
   signal.throwIfAborted();
   const [file = '', ...args] = [...(options.command ?? ownCommand()), 'inventory', '--procfs-root', procfsRoot];
   const child = spawn(file, args, { env: environment(), stdio: ['ignore', 'pipe', 'pipe'], detached: true });

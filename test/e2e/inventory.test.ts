@@ -68,6 +68,21 @@ describe('an inventory', () => {
     expect(agents).toMatchObject([{ difference: 0, unexplained: { count: 0 } }]);
   }, 60_000);
 
+  it('costs the agent none of the library: only the process beside it loads that', async () => {
+    const pair = await makePair();
+    const list = join(pair.dir, 'loaded');
+    const hook = `import { registerHooks } from 'node:module'; import { appendFileSync } from 'node:fs';
+      registerHooks({ load(url, context, next) { appendFileSync(${JSON.stringify(list)}, url + '\\n'); return next(url, context); } });`;
+    const { command, env } = fromSources('agent');
+    pair.origin.agent = { command, env: { ...env, NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(hook)}` } };
+    const agent = await pair.agent();
+    await agent.says('inventory taken');
+    await agent.stop();
+    const loaded = readFileSync(list, 'utf8');
+    expect(loaded).toContain('/agent/inventory/child.ts\n');
+    expect(loaded).not.toMatch(/systeminformation|inventory\/machine/);
+  }, 30_000);
+
   it('survives kill -9 of the agent while nobody takes it', async () => {
     const pair = await makePair();
     for (let start = 0; start < 3; start += 1) {

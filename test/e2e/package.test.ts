@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
@@ -6,6 +7,7 @@ import { alone, buildPackage, CONFINED, canConfine, canPackage, confined, RUNTIM
 import { ROUTER, runBinary, walk } from '../package-walk.ts';
 import { Pair, Running, runOnce } from '../programs.ts';
 import { tempDir } from '../tempdir.ts';
+import { until } from '../until.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -36,6 +38,18 @@ describe.skipIf(!canPackage)('the binaries of this machine (made on Linux with g
     expect(runBinary(binary('ndt-agent'), refused)).toEqual(runOnce('agent', refused));
   });
 
+  it('tell what this machine is made of, also where there is no environment, no shell and no command (needs root for the latter)', () => {
+    const wanted = { os: { kernel: release(), arch: process.arch }, memory: { total_bytes: totalmem() }, cpu: { cores: cpus().length } };
+    const told = runBinary(binary('ndt-agent'), ['inventory'], { cwd: '/' });
+    expect({ ...told, stdout: '' }).toEqual({ status: 0, stdout: '', stderr: '' });
+    expect(JSON.parse(told.stdout)).toMatchObject(wanted);
+    expect(told.stdout).toBe(runOnce('agent', ['inventory']).stdout);
+    if (!canConfine) return;
+    const bare = runBinary(alone(tempDir(), binary('ndt-agent')), ['inventory']);
+    expect(bare.status, bare.stderr).toBe(0);
+    expect(JSON.parse(bare.stdout)).toMatchObject({ ...wanted, system: { model: null }, os: { distribution: null } });
+  });
+
   it('hold no path of the machine that made them', () => {
     for (const name of ['ndt-agent', 'ndt-aggregator']) expect(readFileSync(binary(name)).includes(root)).toBe(false);
   });
@@ -49,6 +63,8 @@ describe.skipIf(!canPackage)('the binaries of this machine (made on Linux with g
       pair.seenConfig = `${CONFINED}/own/ndt.json`;
       for (const name of ['agent', 'aggregator'] as const) pair.origin[name] = confined(binary('.'), own, `ndt-${name}`);
       await walk(pair);
+      const known = async () => (await pair.get<{ inventory: object | null }>('/api/v1/routers/r1')).inventory ?? undefined;
+      expect(await until(known, 'the inventory')).toMatchObject({ agent: 'edge', os: { kernel: release() } });
       expect(await (await fetch(pair.url)).text()).toContain('<title>ndt</title>');
       for (const file of ['page.js', 'page.css', 'favicon.svg', 'uplot.js', 'uplot.css'])
         expect((await fetch(`${pair.url}/${file}`)).status, file).toBe(200);
