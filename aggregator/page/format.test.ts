@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { age, clock, count, duration, packetLength, packetRate, percentage, quantity, ranges, ticks, watts } from './format.ts';
+import { inventoryWith } from '../../test/inventory.ts';
+import { age, clock, count, duration, machine, packetLength, packetRate, percentage, quantity, ranges, ticks, watts } from './format.ts';
 
 const told = ({ text, unit }: { text: string; unit: string }) => `${text} ${unit}`.trim();
 
@@ -91,5 +92,19 @@ describe('axes', () => {
     expect(clock(noon / 1000, true, noon)).toBe('12:03:09');
     expect(clock(noon / 1000, false, noon)).toBe('12:03');
     expect(clock(noon / 1000, false, noon + 86_400_000)).toBe('7 May 12:03');
+  });
+});
+
+describe('what a router is made of', () => {
+  const { type: _, router: __, collected_at, ...told } = inventoryWith({});
+  const inventory = { at: Number(collected_at), ...told };
+
+  it('is a line, without what is not known', () => {
+    expect(machine(inventory)).toBe('PC Engines apu2 · AMD GX-412TC SOC, 4 threads · 4.00GB · Debian GNU/Linux 12 · kernel 6.1.0');
+    const os = { distribution: null, release: null, kernel: '6.1.0', arch: null, hostname: null };
+    const cpu = { manufacturer: null, brand: null, physical_cores: null, cores: 1, speed_ghz: null };
+    const system = { manufacturer: null, model: null, virtual: true };
+    expect(machine({ ...inventory, system, cpu, os, memory: { total_bytes: null } })).toBe('(virtual) · 1 thread · kernel 6.1.0');
+    expect(machine(null)).toBe('');
   });
 });

@@ -1,5 +1,7 @@
 /** Numbers as people read them: a figure of few digits, and its unit. */
 
+import type { RouterDetailBody } from '../api-schemas.ts';
+
 export interface Reading {
   text: string;
   unit: string;
@@ -48,6 +50,23 @@ export function percentage(value: number | null): Reading {
 export function watts(value: number | null): Reading {
   if (value === null) return NONE;
   return Math.abs(value) < 9999.5 ? { text: value.toFixed(2), unit: 'W' } : { text: (value / 1000).toFixed(2), unit: 'kW' };
+}
+
+/** What a router is made of, in a line; nothing where that is not known. */
+export function machine(inventory: RouterDetailBody['inventory']): string {
+  if (inventory === null) return '';
+  const { system, os, cpu, memory } = inventory;
+  const words = (...parts: Array<string | null>) => parts.filter((part) => part !== null).join(' ');
+  const cores = cpu.cores === null ? null : `${cpu.cores} ${cpu.cores === 1 ? 'thread' : 'threads'}`;
+  return [
+    words(system.manufacturer, system.model, system.virtual === true ? '(virtual)' : null),
+    [words(cpu.manufacturer, cpu.brand), cores].filter((part) => part !== '' && part !== null).join(', '),
+    memory.total_bytes === null ? '' : `${quantity(memory.total_bytes)}B`,
+    words(os.distribution, os.release),
+    words(os.kernel === null ? null : 'kernel', os.kernel),
+  ]
+    .filter((part) => part !== '')
+    .join(' · ');
 }
 
 /** Milliseconds, or what is readable above a second. */

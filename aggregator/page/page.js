@@ -51,6 +51,23 @@ function watts(value               )          {
   return Math.abs(value) < 9999.5 ? { text: value.toFixed(2), unit: 'W' } : { text: (value / 1000).toFixed(2), unit: 'kW' };
 }
 
+/** What a router is made of, in a line; nothing where that is not known. */
+function machine(inventory                               )         {
+  if (inventory === null) return '';
+  const { system, os, cpu, memory } = inventory;
+  const words = (...parts                      ) => parts.filter((part) => part !== null).join(' ');
+  const cores = cpu.cores === null ? null : `${cpu.cores} ${cpu.cores === 1 ? 'thread' : 'threads'}`;
+  return [
+    words(system.manufacturer, system.model, system.virtual === true ? '(virtual)' : null),
+    [words(cpu.manufacturer, cpu.brand), cores].filter((part) => part !== '' && part !== null).join(', '),
+    memory.total_bytes === null ? '' : `${quantity(memory.total_bytes)}B`,
+    words(os.distribution, os.release),
+    words(os.kernel === null ? null : 'kernel', os.kernel),
+  ]
+    .filter((part) => part !== '')
+    .join(' · ');
+}
+
 /** Milliseconds, or what is readable above a second. */
 function duration(ms               )          {
   if (ms === null) return NONE;
@@ -880,7 +897,11 @@ function loadRouter()                {
     const router = table.selected;
     if (router === undefined) return;
     const detail = await connection.ask                  (`/api/v1/routers/${encodeURIComponent(router)}`);
-    if (router === table.selected) showLatencies(router, detail);
+    if (router !== table.selected) return;
+    showLatencies(router, detail);
+    const text = machine(detail.inventory);
+    setText(byId('history-machine'), text);
+    byId('history-machine').hidden = text === '';
   });
 }
 

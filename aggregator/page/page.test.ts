@@ -6,6 +6,7 @@ import { loadConfig } from '../../common/config.ts';
 import { SeqSets } from '../../common/dedupe.ts';
 import { Metrics } from '../../common/metrics.ts';
 import { openDb } from '../../common/sqlite.ts';
+import { inventoryWith } from '../../test/inventory.ts';
 import { hasChromium, launchChromium } from '../../test/real/chromium.ts';
 import { delivered, deliveredPair, TOPICS } from '../../test/telemetry.ts';
 import { tempDir } from '../../test/tempdir.ts';
@@ -95,6 +96,10 @@ class Backend {
       pending: this.seq - delivered_,
     };
     this.stage.handle([delivered('ndt.notices', JSON.stringify({ ...ledger, dropped: {}, rejected: {}, at: Date.now() }))]);
+  }
+
+  tellInventory(): void {
+    this.stage.handle([delivered('ndt.inventory', JSON.stringify(inventoryWith({})))]);
   }
 
   skipNumber(): void {
@@ -204,6 +209,7 @@ describe.skipIf(!hasChromium)("the page in a browser (needs Debian's chromium)",
     const backend = new Backend();
     backend.feed();
     backend.tellLedger(backend.last);
+    backend.tellInventory();
     await backend.start();
     const { page, complaints } = await openPage(backend.url, { width, colorScheme });
     await until(async () => (await textOf(page, '#connection-text')) === 'live', 'the page to be live');
@@ -225,6 +231,7 @@ describe.skipIf(!hasChromium)("the page in a browser (needs Debian's chromium)",
     await until(async () => (await textOf(page, rate)) !== before, 'the chart to move');
     await until(async () => (await textOf(page, '#ledger-rows')).includes('Nothing missing'), 'the ledger');
     await until(async () => (await textOf(page, '#latency')).includes('Read to inferred'), 'the latencies');
+    expect(await textOf(page, '#history-machine')).toContain('PC Engines apu2');
 
     expect(await page.evaluate(beyondWindow)).toEqual([]);
     expect(await page.evaluate(unreadable)).toEqual([]);

@@ -4,7 +4,7 @@ import { showLatencies, showLedger } from './accounts.ts';
 import { Charts } from './charts.ts';
 import { AnswerError, Connection, type ConnectionState } from './connection.ts';
 import { byId, element, keepTableRoles, setText } from './elements.ts';
-import { age, clock } from './format.ts';
+import { age, clock, machine } from './format.ts';
 import { RouterTable } from './routers.ts';
 
 const RANGES = [
@@ -105,7 +105,11 @@ function loadRouter(): Promise<void> {
     const router = table.selected;
     if (router === undefined) return;
     const detail = await connection.ask<RouterDetailBody>(`/api/v1/routers/${encodeURIComponent(router)}`);
-    if (router === table.selected) showLatencies(router, detail);
+    if (router !== table.selected) return;
+    showLatencies(router, detail);
+    const text = machine(detail.inventory);
+    setText(byId('history-machine'), text);
+    byId('history-machine').hidden = text === '';
   });
 }
 

@@ -16,6 +16,9 @@ describe.skipIf(!canStartKafka || !hasKcat)(`the pipeline on Apache Kafka, as pr
   }, 180_000);
   afterAll(() => kafka.stop());
 
+  const inventoriesOf = async (router: string) =>
+    (await readCommitted(kafka.bootstrap, 'ndt.inventory')).filter(({ key }) => key === router);
+
   it('agent, aggregator and ML: records processed, inferred, stored; others can read them with headers and key', async () => {
     const on = new OnKafka(tempDir(), kafka.bootstrap, { routers: [{ walk1: { interfaces: ['lo'], polling_interval: 0.2 } }] });
     onTestFinished(() => on.stop());
@@ -27,10 +30,17 @@ describe.skipIf(!canStartKafka || !hasKcat)(`the pipeline on Apache Kafka, as pr
       return response.ok && ((await response.json()) as { records: unknown[] }).records.length >= 5;
     }, 'inferred records behind the API');
     expect((await fetch(`${aggregator.url}/readyz`)).status).toBe(200);
+    await until(async () => {
+      const { inventory } = (await (await fetch(`${aggregator.url}/api/v1/routers/walk1`)).json()) as { inventory: object | null };
+      return inventory !== null;
+    }, 'the inventory behind the API');
     await agent.stop();
+    const inventories = await inventoriesOf('walk1');
+    expect(inventories).toHaveLength(1);
     const processed = await readCommitted(kafka.bootstrap, 'TP_walk1');
-    const first = Number(processed[0]?.headers['ndt-seq']);
-    expect(processed.map(({ headers }) => Number(headers['ndt-seq']))).toEqual(processed.map((_, i) => first + i));
+    const seqs = numbersOf([...processed, ...inventories]);
+    expect(seqs).toEqual(seqs.map((_, i) => (seqs[0] ?? 0) + i));
+    expect(numbersOf(processed)).toEqual(processed.map(({ headers }) => Number(headers['ndt-seq'])));
     expect(processed[0]).toMatchObject({
       key: 'walk1',
       headers: { 'ndt-agent': 'edge', 'ndt-boot': expect.stringMatching(/^[0-9a-f-]{36}$/) },
@@ -47,7 +57,7 @@ describe.skipIf(!canStartKafka || !hasKcat)(`the pipeline on Apache Kafka, as pr
       agent: 'edge',
       state: 'complete',
       difference: 0,
-      received: { records: processed.length, duplicates: 0 },
+      received: { records: processed.length + 1, duplicates: 0 },
     });
   }, 90_000);
 
@@ -137,8 +147,12 @@ describe.skipIf(!canStartKafka || !hasKcat)(`the pipeline on Apache Kafka, as pr
       40_000,
     );
     await agent.stop();
-    const seqs = (await readCommitted(kafka.bootstrap, 'TP_away1')).map(({ headers }) => Number(headers['ndt-seq']));
-    const sorted = [...seqs].sort((a, b) => a - b);
-    expect(sorted).toEqual(sorted.map((_, i) => (sorted[0] ?? 0) + i));
+    const seqs = numbersOf([...(await readCommitted(kafka.bootstrap, 'TP_away1')), ...(await inventoriesOf('away1'))]);
+    expect(seqs).toEqual(seqs.map((_, i) => (seqs[0] ?? 0) + i));
   }, 120_000);
 });
+
+/** In order. */
+function numbersOf(messages: ReadonlyArray<{ headers: { [name: string]: string | undefined } }>): number[] {
+  return messages.map(({ headers }) => Number(headers['ndt-seq'])).sort((a, b) => a - b);
+}

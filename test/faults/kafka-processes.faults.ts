@@ -92,7 +92,7 @@ describe.skipIf(!canStartKafka || !hasKcat)(`processes on Kafka under fire${NEED
 
   it('the broker is away for 5 minutes at 200 records/s: the agent’s memory stays flat, everything arrives, nothing twice', async () => {
     const routers = Array.from({ length: 20 }, (_, i) => ({ [`long${i}`]: { interfaces: ['lo'], polling_interval: 0.1 } }));
-    const on = new OnKafka(tempDir(), kafka.bootstrap, { topics: { processed: 'long.processed' }, routers });
+    const on = new OnKafka(tempDir(), kafka.bootstrap, { topics: { processed: 'long.processed' }, routers, inventory: { interval: 0 } });
     onTestFinished(() => on.stop());
     const agent = await on.start('agent', 'edge');
     await until(async () => (await seqsOf(kafka, 'long.processed')).length > 500, 'records before the outage', 60_000);
