@@ -4,9 +4,11 @@
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { hostname, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { parseMachine } from '../../common/inventory.ts';
 import { findProgram } from '../../scripts/programs.ts';
 import { tempDir } from '../tempdir.ts';
 
@@ -61,6 +63,33 @@ describe.skipIf(!can)(`the view from a pod${NEEDS}`, () => {
       expect(stderr).toBe('');
       const record = JSON.parse(stdout) as { interfaces: string[] };
       expect(record.interfaces.toSorted()).toEqual(seen);
+    });
+
+  for (const [root, seen] of [
+    ['narrow/1', NODE_HAS],
+    ['whole/1', NODE_HAS],
+    ['/proc', CONTAINER_HAS],
+  ] as const)
+    test(`an inventory of ${root} has ${seen === NODE_HAS ? 'the node’s interfaces, and nothing of the container’s' : 'the container’s own'}`, () => {
+      const dir = tempDir();
+      const procfs = root.startsWith('/') ? root : join(dir, root);
+      const { stdout, stderr, status } = inContainer(dir, [
+        ...WITHOUT_CAPABILITIES,
+        process.execPath,
+        agent,
+        'inventory',
+        '--procfs-root',
+        procfs,
+      ]);
+      expect(status, stderr).toBe(0);
+      const { os, memory, interfaces } = parseMachine(stdout);
+      expect(interfaces.map(({ name }) => name).filter((name) => name !== 'lo')).toEqual(expect.arrayContaining([...seen]));
+      expect(interfaces.filter(({ name }) => name !== 'lo')).toHaveLength(seen.length);
+      // Its /sys is of a third network: nothing may be taken from there.
+      for (const { speed_mbps, mtu, state, virtual } of interfaces)
+        expect([speed_mbps, mtu, state, virtual]).toEqual([null, null, null, null]);
+      expect([os.kernel, memory.total_bytes]).toEqual([release(), totalmem()]);
+      expect(os.hostname).toBe(seen === NODE_HAS ? null : hostname());
     });
 
   test('the node’s counters are there for the pods’ user', () => {
