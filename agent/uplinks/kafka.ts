@@ -8,15 +8,16 @@
  */
 import { pino } from 'pino';
 import type { Loaded } from '../../common/config.ts';
-import { messageOf } from '../../common/errors.ts';
+import { messageOf, NdtError } from '../../common/errors.ts';
 import { Cluster } from '../../common/kafka/cluster.ts';
-import { RecordRefused, TransportError } from '../../common/kafka/errors.ts';
+import { KafkaError, RecordRefused, TransportError } from '../../common/kafka/errors.ts';
 import { explain } from '../../common/kafka/explain.ts';
 import { committedPositions, keyOf } from '../../common/kafka/positions.ts';
 import { Producer } from '../../common/kafka/producer.ts';
 import { type KafkaOptions, kafkaOptions } from '../../common/kafka/settings.ts';
 import { TopicMaker } from '../../common/kafka/topic-maker.ts';
 import type { Logger } from '../../common/logger.ts';
+import { type TopicSet, topicsOf } from '../../common/topics.ts';
 import { type Delivery, type Entry, type Uplink, UplinkError } from '../uplink.ts';
 import { SeqRanges } from './ranges.ts';
 
@@ -29,6 +30,17 @@ export interface KafkaUplinkOptions {
 /** Brokers take 4096 bytes of metadata unless told otherwise. */
 const METADATA_CHARACTERS = 3500;
 const INIT_MS = 5000;
+
+/** What only an administrator can mend; an administrator who wants no such topic will not. */
+const NOT_ALLOWED: ReadonlySet<string | undefined> = new Set([
+  'TOPIC_AUTHORIZATION_FAILED',
+  'CLUSTER_AUTHORIZATION_FAILED',
+  'POLICY_VIOLATION',
+  'INVALID_CONFIG',
+  'INVALID_PARTITIONS',
+  'INVALID_REPLICATION_FACTOR',
+  'INVALID_TOPIC_EXCEPTION',
+]);
 
 interface Client {
   cluster: Cluster;
@@ -50,6 +62,8 @@ class KafkaUplink implements Uplink {
   private readonly identity: string;
   /** The group's position is one on this topic: it is there for every agent, whatever its routers. */
   private readonly anchor: { topic: string; partition: number };
+  /** Of inventories. They come again every day, and must not hold up the records where this topic is missing or not for us. */
+  private readonly optional: TopicSet;
   private client: Client | undefined;
   private delivered = SeqRanges.none;
   /** Topics that refused something: their records go one by one until all of a batch was taken. */
@@ -61,6 +75,7 @@ class KafkaUplink implements Uplink {
     this.kafka = kafkaOptions(loaded, `ndt-agent-${agentId}`);
     this.log = log ?? pino({ level: 'silent' });
     this.identity = `ndt-agent-${agentId}`;
+    this.optional = topicsOf(loaded.config.topics.inventory);
     this.anchor = { topic: loaded.config.topics.notices, partition: 0 };
   }
 
@@ -101,11 +116,25 @@ class KafkaUplink implements Uplink {
     const delivery: Delivery = { acked: [], rejected: [] };
     let left = [...batch];
     for (;;) {
-      const { producer } = await this.ready();
+      const { producer, maker } = await this.ready();
       // Committed by an attempt, or a process, that did not come to know it. Notices have no number that lasts.
       const known = (entry: Entry) => entry.seq > 0 && this.delivered.has(entry.seq);
       for (const entry of left) if (known(entry)) delivery.acked.push(entry.seq);
       left = left.filter((entry) => !known(entry));
+      const refuseTopic = (topic: string, error: unknown) => {
+        const reason = explain(error, this.kafka.client.user).message;
+        for (const entry of left) if (entry.topic === topic) delivery.rejected.push({ seq: entry.seq, reason });
+        left = left.filter((entry) => entry.topic !== topic);
+      };
+      for (const topic of new Set(left.map((entry) => entry.topic))) {
+        if (!this.optional.matches(topic)) continue;
+        try {
+          await maker.ensure([topic]);
+        } catch (error) {
+          if (!isNotAllowed(error)) throw error;
+          refuseTopic(topic, error);
+        }
+      }
       if (left.length === 0) return delivery;
       const next = this.delivered.with(left.flatMap(({ seq }) => (seq > 0 ? [seq] : [])));
       const position = { ...this.anchor, offset: next.highest + 1, metadata: next.encode(METADATA_CHARACTERS) };
@@ -118,6 +147,12 @@ class KafkaUplink implements Uplink {
           this.delicate,
         );
       } catch (error) {
+        // The right to know of a topic is not yet the right to write to it.
+        const topic = error instanceof KafkaError && isNotAllowed(error) ? error.subject.topic : undefined;
+        if (topic !== undefined && this.optional.matches(topic)) {
+          refuseTopic(topic, error);
+          continue;
+        }
         if (!(error instanceof RecordRefused)) throw error;
         const culprit = error.indices.length === 1 ? left[error.indices[0] ?? -1] : undefined;
         if (culprit === undefined) {
@@ -161,6 +196,10 @@ class KafkaUplink implements Uplink {
     this.client?.cluster.close();
     this.client = undefined;
   }
+}
+
+function isNotAllowed(error: unknown): boolean {
+  return error instanceof NdtError || (error instanceof KafkaError && NOT_ALLOWED.has(error.type));
 }
 
 function reasonOf({ type, topic }: RecordRefused, { body }: Entry): string {

@@ -2,7 +2,8 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { busOn } from '../../test/kafka-bus.ts';
+import { createKafkaUplink } from '../../agent/uplinks/kafka.ts';
+import { busOn, configWith } from '../../test/kafka-bus.ts';
 import { canStartKafka, NEEDS_OWN_KAFKA } from '../../test/real/kafka.ts';
 import { type SecuredKafka, startSecuredKafka } from '../../test/real/kafka-secured.ts';
 import { until } from '../../test/until.ts';
@@ -124,6 +125,32 @@ describe.skipIf(!canStartKafka)(`Kafka with TLS, passwords and rights${NEEDS_OWN
     );
     stop.abort();
     await running;
+  });
+
+  it('an inventory that may not be written is named and put aside, and the records go on', async () => {
+    for (const prefix of ['TP_', 'ndt.notices', 'ndt-agent']) await secured.allow('bob', prefix);
+    const bob = { tls: trusted(), sasl: password('bob', 'scram-sha-512') };
+    const loaded = configWith(secured.withPassword, { timeout: 5, ...bob });
+    const uplink = createKafkaUplink({ loaded, agentId: 'bob' });
+    onTestFinished(() => uplink.close());
+    const entry = (seq: number, topic: string) => ({ seq, topic, key: 'r1', headers: {}, body: '{}' });
+    const send = (seqs: number[], topics: string[]) =>
+      uplink.send(
+        seqs.map((seq, i) => entry(seq, topics[i] ?? '')),
+        new AbortController().signal,
+      );
+    const topics = ['TP_r1', 'ndt.inventory', 'TP_r1'];
+    expect(await send([1, 2, 3], topics)).toEqual({
+      acked: [1, 3],
+      rejected: [{ seq: 2, reason: expect.stringMatching(/^the user "bob" may not use the topic ndt\.inventory: kafka-acls\.sh --add/) }],
+    });
+    // Known of, and still not to be written to.
+    await bus(secured.internal, {}).append([record('ndt.inventory')]);
+    await secured.allow('bob', 'ndt.inventory', 'DESCRIBE');
+    expect(await send([4, 5, 6], topics)).toMatchObject({ acked: [4, 6], rejected: [{ seq: 5 }] });
+    expect(await send([7], ['ndt.inventory'])).toMatchObject({ acked: [], rejected: [{ seq: 7 }] });
+    await secured.allow('bob', 'ndt.inventory');
+    expect(await send([8, 9], ['TP_r1', 'ndt.inventory'])).toEqual({ acked: [8, 9], rejected: [] });
   });
 
   it('reads a mended password file at the next attempt', async () => {

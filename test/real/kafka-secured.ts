@@ -14,8 +14,8 @@ export interface SecuredKafka {
   withCertificate: string;
   /** `127.0.0.1:port`, without anything; whoever comes here may do everything. */
   internal: string;
-  /** Lets a user (`alice`, or `CN=edge`) do everything with all that begins with `prefix`. */
-  allow(user: string, prefix: string): Promise<void>;
+  /** Gives a user (`alice`, or `CN=edge`) a right, all of them where none is named, to every topic, group and transactional id that begins so. */
+  allow(user: string, prefix: string, operation?: 'ALL' | 'DESCRIBE'): Promise<void>;
 }
 
 /** @param dir of the test's own, for the certificates */
@@ -50,7 +50,7 @@ export async function startSecuredKafka(dir: string): Promise<SecuredKafka> {
     ]),
   });
   const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, Kafka: Client, logLevel, ResourcePatternTypes } = kafkajs;
-  const allow = async (user: string, prefix: string) => {
+  const allow = async (user: string, prefix: string, operation: 'ALL' | 'DESCRIBE' = 'ALL') => {
     const admin = new Client({ brokers: [`127.0.0.1:${internal}`], logLevel: logLevel.NOTHING }).admin();
     await admin.connect();
     const resources = [AclResourceTypes.TOPIC, AclResourceTypes.GROUP, AclResourceTypes.TRANSACTIONAL_ID];
@@ -61,7 +61,7 @@ export async function startSecuredKafka(dir: string): Promise<SecuredKafka> {
         resourcePatternType: ResourcePatternTypes.PREFIXED,
         principal: `User:${user}`,
         host: '*',
-        operation: AclOperationTypes.ALL,
+        operation: AclOperationTypes[operation],
         permissionType: AclPermissionTypes.ALLOW,
       })),
     });
