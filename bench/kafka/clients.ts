@@ -11,7 +11,7 @@ const RIVALS = [bareKafkajs, ours, platformatic];
 const ROLES = ['produce', 'consume', 'consume, output in transactions'] as const;
 const RECORDS = 21_000;
 /** The first one warms up. */
-const ROUNDS = 4;
+const ROUNDS = 7;
 const LEAST = 0.7;
 
 interface Cost {

@@ -20,7 +20,7 @@ export interface Load {
   targets?: { p50: number; p99: number };
 }
 
-const SETTLE_MS = 4000;
+const SETTLE_MS = 12_000;
 
 interface Stamped {
   node_exporter: string;
