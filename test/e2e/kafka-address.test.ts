@@ -36,7 +36,10 @@ it.skipIf(!canMount || !canStartKafka || !hasKcat)(
 
     pointTo('127.0.0.2');
     const before = await startProxy(named, { host: '127.0.0.2', port: named });
-    const on = new OnKafka(dir, `${NAME}:${named}`, { routers: [{ moved: { interfaces: ['lo'], polling_interval: 0.2 } }] });
+    const on = new OnKafka(dir, `${NAME}:${named}`, {
+      routers: [{ moved: { interfaces: ['lo'], polling_interval: 0.2 } }],
+      inventory: { interval: 0 },
+    });
     onTestFinished(() => on.stop());
     const { command, env } = fromSources('agent');
     const origin = { command: ['unshare', '-m', 'sh', '-c', 'mount --bind "$0" /etc/hosts && exec "$@"', hosts, ...command], env };
