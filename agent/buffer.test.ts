@@ -177,9 +177,13 @@ describe('with an agent that runs', () => {
 
   it('--watch on a terminal is one line that changes, and Ctrl-C ends it', async () => {
     const { config } = makeBuffer(tempDir(), 50);
-    const child = spawn('script', ['-qfec', `exec '${process.execPath}' '${MAIN}' buffer status --watch --config '${config}'`, '/dev/null'], {
-      stdio: ['pipe', 'pipe', 'ignore'],
-    });
+    const child = spawn(
+      'script',
+      ['-qfec', `exec '${process.execPath}' '${MAIN}' buffer status --watch --config '${config}'`, '/dev/null'],
+      {
+        stdio: ['pipe', 'pipe', 'ignore'],
+      },
+    );
     let screen = '';
     child.stdout.on('data', (chunk: Buffer) => {
       screen += String(chunk);
