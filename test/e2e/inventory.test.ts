@@ -139,6 +139,12 @@ it('prints the inventory by hand, and nothing that identifies the machine for ev
   expect(runOnce('agent', ['--help']).stdout).toMatch(/inventory +print what this machine is made of/);
 });
 
+it('a root that is none of a proc file system is refused: an inventory without interfaces would be untrue', () => {
+  const { status, stdout, stderr } = runOnce('agent', ['inventory', '--procfs-root', '/nowhere']);
+  expect({ status, stdout }).toEqual({ status: 69, stdout: '' });
+  expect(stderr).toMatch(/^ndt-agent: \/nowhere\/net\/dev cannot be read \(.*ENOENT.*\): .*procfs_root/);
+});
+
 const canNamespace =
   process.getuid?.() === 0 && spawnSync('unshare', ['-mn', 'sh', '-c', 'ip link add v0 type veth peer name v1']).status === 0;
 
