@@ -11,5 +11,15 @@ export const AGENT_FLAGS: readonly string[] = [
   '--bytecode-old-age=1',
 ];
 
-/** What else an agent is started with: its threads share one area of memory, a megabyte less. Also in systemd/ and k8s/. */
-export const AGENT_ENVIRONMENT = { MALLOC_ARENA_MAX: '1' };
+/**
+ * What else an agent is started with, for the C library's `malloc`: its threads share one area of memory, a megabyte less; and what is freed
+ * goes back to the kernel sooner, some 1.5 MB less. Without it the holes stay that V8's compilers leave behind, and that nobody fills.
+ * Blocks of 32 KiB and more are the kernel's own [bytes], of the free end of the heap 64 KiB stay, and it grows by 16 KiB more than asked.
+ * Also in systemd/, k8s/ and packaging/docker/.
+ */
+export const AGENT_ENVIRONMENT = {
+  MALLOC_ARENA_MAX: '1',
+  MALLOC_MMAP_THRESHOLD_: '32768',
+  MALLOC_TRIM_THRESHOLD_: '65536',
+  MALLOC_TOP_PAD_: '16384',
+};

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { AGENT_ENVIRONMENT } from '../agent/node-flags.ts';
+import { PACKAGED, type ProgramName } from '../scripts/package/programs.ts';
 import { findProgram } from '../scripts/programs.ts';
 import { freePort } from '../scripts/start/child.ts';
 import { canStartKafka, startKafka } from '../test/real/kafka.ts';
@@ -17,9 +17,6 @@ import { type BenchTable, median, printTable, rounded } from './table.ts';
 
 const SECONDS = Number(process.env.NDT_TEST_BENCH_SECONDS ?? 60);
 const root = fileURLToPath(new URL('..', import.meta.url));
-
-/** As in systemd/ndt-agent.service and k8s/base/agent.yaml. */
-const AS_INSTALLED = { NODE_ENV: 'production', ...AGENT_ENVIRONMENT };
 
 type Row = BenchTable['rows'][number];
 
@@ -31,9 +28,8 @@ export async function run(): Promise<BenchTable> {
     const sizes = ['linux-x64', 'linux-arm64'].flatMap((platform) =>
       ['ndt-agent', 'ndt-aggregator'].map((name) => sizeOf(join(dir, platform, name), `${name} for ${platform}`)),
     );
-    const binary = (name: string) => join(dir, `linux-${process.arch}`, name);
-    const start = startOf(dir, binary('ndt-agent'));
-    const loads = await measureAll(dir, binary);
+    const start = startOf(dir, ownBinary(dir, 'ndt-agent'));
+    const loads = await measureAll(dir);
     const agents = loads.filter(({ what }) => String(what).startsWith('ndt-agent'));
     return {
       name: `footprint: the binaries; memory and processor time over ${SECONDS} s at one poll a second`,
@@ -54,6 +50,11 @@ export async function run(): Promise<BenchTable> {
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** The one that runs on this machine. */
+function ownBinary(dir: string, name: ProgramName): string {
+  return join(dir, `linux-${process.arch}`, name);
 }
 
 /** As it is, and as a download. */
@@ -92,16 +93,16 @@ function startOf(dir: string, agent: string): { rows: Row[]; firstRecordMs: numb
 }
 
 /** One after the other, so that none waits for another. */
-async function measureAll(dir: string, binary: (name: string) => string): Promise<Row[]> {
+async function measureAll(dir: string): Promise<Row[]> {
   const ports = { http: await freePort(0), mqtt: await freePort(0), agent: await freePort(0), kafkaAgent: await freePort(0) };
   const settings = { polling_interval: 1, routers: [{ r1: { interfaces: ['*', 'lo'] } }], log: { format: 'json' } };
-  const aggregator = await Watched.start(dir, binary('ndt-aggregator'), ports.http, {
+  const aggregator = await Watched.start(dir, 'ndt-aggregator', ports.http, {
     ...settings,
     aggregator: { http: { port: ports.http }, mqtt: { port: ports.mqtt } },
   });
   const rows: Row[] = [];
   try {
-    const agent = await Watched.start(dir, binary('ndt-agent'), ports.agent, {
+    const agent = await Watched.start(dir, 'ndt-agent', ports.agent, {
       ...settings,
       agent: { id: 'mqtt', http: { port: ports.agent } },
       mqtt: { url: `mqtt://127.0.0.1:${ports.mqtt}` },
@@ -121,7 +122,7 @@ async function measureAll(dir: string, binary: (name: string) => string): Promis
   if (!canStartKafka) return rows;
   const kafka = await startKafka();
   try {
-    const agent = await Watched.start(dir, binary('ndt-agent'), ports.kafkaAgent, {
+    const agent = await Watched.start(dir, 'ndt-agent', ports.kafkaAgent, {
       ...settings,
       agent: { id: 'kafka', uplink: 'kafka', http: { port: ports.kafkaAgent } },
       kafka: { brokers: [kafka.bootstrap] },
@@ -145,11 +146,14 @@ class Watched {
     this.child = child;
   }
 
-  static async start(dir: string, binary: string, port: number, config: object): Promise<Watched> {
+  static async start(dir: string, name: ProgramName, port: number, config: object): Promise<Watched> {
     const own = join(dir, `run-${port}`);
     mkdirSync(own);
     writeFileSync(join(own, 'ndt.json'), JSON.stringify({ data_dir: 'data', ...config }));
-    const child = spawn(binary, ['run', '--config', join(own, 'ndt.json')], { env: AS_INSTALLED, stdio: 'ignore' });
+    const child = spawn(ownBinary(dir, name), ['run', '--config', join(own, 'ndt.json')], {
+      env: PACKAGED[name].environment,
+      stdio: 'ignore',
+    });
     const end = performance.now() + 30_000;
     while (performance.now() < end && child.exitCode === null) {
       const ready = await fetch(`http://127.0.0.1:${port}/readyz`).then(
@@ -160,7 +164,7 @@ class Watched {
       await sleep(20);
     }
     child.kill('SIGKILL');
-    throw new Error(`${binary} is not ready after 30 s`);
+    throw new Error(`${name} is not ready after 30 s`);
   }
 
   /** Memory at the end of the time; processor time without the first ten seconds, which are the start's. */

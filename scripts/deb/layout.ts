@@ -17,6 +17,9 @@ export function template(root: string, name: ProgramName, file: string): string 
     SUMMARY: PACKAGED[name].summary,
     BINARY: `/usr/bin/${name}`,
     LINKS: PACKAGED[name].links.join(' '),
+    ENVIRONMENT: Object.entries(PACKAGED[name].environment)
+      .map(([variable, value]) => `${variable}=${value}`)
+      .join(' '),
   };
   const text = readFileSync(join(root, 'packaging', file), 'utf8');
   return text.replace(/@([A-Z]+)@/g, (place, key: string) => places[key] ?? place);

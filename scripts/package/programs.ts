@@ -1,5 +1,5 @@
 /** What is packaged: the programs, what each binary holds beside its code, and how Node is set in it. */
-import { AGENT_FLAGS } from '../../agent/node-flags.ts';
+import { AGENT_ENVIRONMENT, AGENT_FLAGS } from '../../agent/node-flags.ts';
 import { SHIPPED } from '../../common/shipped.ts';
 
 export const ARCHITECTURES = ['x64', 'arm64'] as const;
@@ -16,6 +16,8 @@ export interface PackagedProgram {
   shipped: readonly string[];
   /** Options of Node and V8. V8 takes most of them only when it starts. */
   flags: readonly string[];
+  /** Variables that its service is started with; values without blanks or quotes. */
+  environment: { readonly [variable: string]: string };
   /** Other names of the same program: it does what it is called. */
   links: readonly string[];
 }
@@ -26,6 +28,7 @@ export const PACKAGED: { readonly [name in ProgramName]: PackagedProgram } = {
     entry: 'binary/agent.ts',
     shipped: [],
     flags: AGENT_FLAGS,
+    environment: { NODE_ENV: 'production', ...AGENT_ENVIRONMENT },
     links: [],
   },
   'ndt-aggregator': {
@@ -34,6 +37,7 @@ export const PACKAGED: { readonly [name in ProgramName]: PackagedProgram } = {
     shipped: [SHIPPED.models, ...SHIPPED.page, ...SHIPPED.charts],
     // SIGUSR1 would open a debugger.
     flags: ['--disable-sigusr1'],
+    environment: { NODE_ENV: 'production' },
     links: ['ndt-ml'],
   },
 };
