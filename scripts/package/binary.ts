@@ -1,4 +1,4 @@
-/** A program as one file: Node without its symbols, the script, and the files that belong to it. */
+/** A program as one file: Node without its symbols and its search for deadlocks, the script, and the files that belong to it. */
 import { execFile } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { ADDON } from '../../binary/addon.ts';
 import { messageOf, NdtError } from '../../common/errors.ts';
 import type { Bundle } from './bundle.ts';
+import { turnOffDeadlockDetection } from './deadlock-detection.ts';
 import type { Architecture, PackagedProgram } from './programs.ts';
 import { strip } from './strip.ts';
 
@@ -28,7 +29,9 @@ export function layOutBase({ work, version, nodeHome }: Build, arch: Architectur
   const cache = join(work, '.pkg-cache/sea');
   const bin = join(cache, name, 'bin');
   mkdirSync(bin, { recursive: true });
-  writeFileSync(join(bin, 'node'), strip(readFileSync(join(nodeHome(arch), 'bin/node')), `Node for ${arch}`), { mode: 0o755 });
+  const node = readFileSync(join(nodeHome(arch), 'bin/node'));
+  turnOffDeadlockDetection(node, `Node for ${arch}`);
+  writeFileSync(join(bin, 'node'), strip(node, `Node for ${arch}`), { mode: 0o755 });
   for (const file of [join(cache, `${name}.tar.gz`), join(cache, `${name}.tar.gz.ok`), join(bin, 'node.ok')]) writeFileSync(file, '');
 }
 

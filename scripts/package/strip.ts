@@ -3,26 +3,11 @@
  * Our own, because binutils would have to be there for each architecture, and each of their versions writes other bytes.
  */
 import { NdtError } from '../../common/errors.ts';
-
-/** Offsets in the header of a file, and in a section's header: ELF-64 Object File Format, version 1.5. */
-const FILE = { sectionsAt: 0x28, sectionSize: 0x3a, sectionCount: 0x3c, namesIndex: 0x3e };
-const SECTION = { type: 0x04, flags: 0x08, offset: 0x18, size: 0x20, link: 0x28, bytes: 0x40 };
-const NOBITS = 8;
-const ALLOCATED = 2n;
-
-interface Section {
-  header: Buffer;
-  loaded: boolean;
-  offset: number;
-  size: number;
-  link: number;
-}
+import { FILE, SECTION, sectionsOf } from './elf.ts';
 
 /** @throws NdtError DATA where a file is laid out in another way than Node's own binaries are */
 export function strip(elf: Buffer, name: string): Buffer {
-  // Magic number, 64 bit, little endian.
-  if (elf.toString('latin1', 0, 6) !== '\x7fELF\x02\x01') throw refused(name, 'it is no 64-bit little-endian ELF file');
-  const sections = sectionsOf(elf);
+  const sections = sectionsOf(elf, name);
   const names = sections[elf.readUInt16LE(FILE.namesIndex)];
   const last = sections.findLastIndex((section) => section.loaded);
   const kept = sections.slice(0, last + 1);
@@ -44,22 +29,6 @@ export function strip(elf: Buffer, name: string): Buffer {
   stripped.writeUInt16LE(kept.length + 1, FILE.sectionCount);
   stripped.writeUInt16LE(kept.length, FILE.namesIndex);
   return stripped;
-}
-
-function sectionsOf(elf: Buffer): Section[] {
-  const at = Number(elf.readBigUInt64LE(FILE.sectionsAt));
-  const bytes = elf.readUInt16LE(FILE.sectionSize);
-  return Array.from({ length: elf.readUInt16LE(FILE.sectionCount) }, (_, i) => {
-    const header = elf.subarray(at + i * bytes, at + (i + 1) * bytes);
-    return {
-      header,
-      // The first one is none, and stays.
-      loaded: i === 0 || (header.readBigUInt64LE(SECTION.flags) & ALLOCATED) !== 0n,
-      offset: Number(header.readBigUInt64LE(SECTION.offset)),
-      size: header.readUInt32LE(SECTION.type) === NOBITS ? 0 : Number(header.readBigUInt64LE(SECTION.size)),
-      link: header.readUInt32LE(SECTION.link),
-    };
-  });
 }
 
 function refused(name: string, why: string): NdtError {
