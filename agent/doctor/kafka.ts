@@ -9,6 +9,7 @@ import { KafkaError } from '../../common/kafka/errors.ts';
 import { explain } from '../../common/kafka/explain.ts';
 import { persist } from '../../common/kafka/persist.ts';
 import { committedPositions } from '../../common/kafka/positions.ts';
+import { ADD_PARTITIONS, CREATE_TOPICS, codesOf } from '../../common/kafka/requests.ts';
 import { type KafkaOptions, kafkaOptions } from '../../common/kafka/settings.ts';
 import { openLogger } from '../../common/logger.ts';
 import { topicFor } from '../../common/topics.ts';
@@ -20,13 +21,6 @@ const CHECK = 'uplink';
 const WITHIN_MS = 5000;
 /** What a coordinator that knows nothing of a transaction says once the rights have been looked at; 55: because of another topic. */
 const RIGHTS_ARE_THERE = new Set([0, 47, 48, 49, 51, 55, 90]);
-
-interface AddPartitionsAnswer {
-  errors: Array<{ topic: string; partitionErrors: Array<{ partition: number; errorCode: number }> }>;
-}
-interface CreateAnswer {
-  topicErrors: Array<{ topic: string; errorCode: number; errorMessage: string | null }>;
-}
 
 /** The topics that the agent writes to. */
 export function topicsWritten({ config, routers }: Loaded): string[] {
@@ -104,16 +98,12 @@ async function create(cluster: Cluster, missing: readonly string[], { topics }: 
   if (missing.length === 0) return [];
   const request = missing.map((topic) => ({
     topic,
-    numPartitions: topics.partitions,
-    replicationFactor: topics.replication,
-    configEntries: [],
+    partitions: topics.partitions,
+    replication: topics.replication,
+    config: [],
   }));
-  const answer = await cluster.ask<CreateAnswer>('any', 'main', 'CreateTopics', {
-    topics: request,
-    validateOnly: true,
-    timeout: WITHIN_MS,
-  });
-  return answer.topicErrors
+  const answer = await cluster.ask('any', 'main', CREATE_TOPICS, { topics: request, timeoutMs: WITHIN_MS, validateOnly: true });
+  return answer.topics
     .filter(({ errorCode }) => errorCode !== 0 && errorCode !== 36)
     .map(({ topic, errorCode, errorMessage }) => {
       // Which right is missing is told in two ways, by the broker's version.
@@ -128,16 +118,18 @@ function some(names: readonly string[]): string {
 /** Asks to add topics to a transaction under a producer id that nobody has: refused for the rights first, and for the id only then. */
 async function transact(cluster: Cluster, transactionalId: string, topics: readonly string[]): Promise<KafkaError[]> {
   const end = performance.now() + WITHIN_MS;
-  const args = { transactionalId, producerId: '-1', producerEpoch: -1, topics: topics.map((topic) => ({ topic, partitions: [0] })) };
+  const question = { transactionalId, producerId: '-1', producerEpoch: -1, topics: topics.map((topic) => ({ topic, partitions: [0] })) };
   try {
     if (topics.length === 0) {
       await persist(cluster, end, () => cluster.coordinatorOf('transaction', transactionalId));
       return [];
     }
     const ask = () =>
-      cluster.askCoordinator<AddPartitionsAnswer>('transaction', transactionalId, 'main', 'AddPartitionsToTxn', args, movesOf);
-    const { errors } = await persist(cluster, end, ask);
-    const codes = errors.flatMap(({ topic, partitionErrors }) => partitionErrors.map(({ errorCode }) => ({ topic, errorCode })));
+      // Of its answers only those that say that the coordinator is elsewhere.
+      cluster.askCoordinator('transaction', transactionalId, 'main', ADD_PARTITIONS, question, ({ topics: answers }) =>
+        codesOf(answers).flatMap(({ errorCode }) => (errorCode >= 14 && errorCode <= 16 ? [errorCode] : [])),
+      );
+    const codes = codesOf((await persist(cluster, end, ask)).topics);
     if (codes.some(({ errorCode }) => errorCode === 53)) return [new KafkaError(53, { transactionalId })];
     return codes
       .filter(({ errorCode }) => !RIGHTS_ARE_THERE.has(errorCode))
@@ -146,13 +138,6 @@ async function transact(cluster: Cluster, transactionalId: string, topics: reado
     if (error instanceof KafkaError) return [error];
     throw error;
   }
-}
-
-/** The answers that say that the coordinator is elsewhere. */
-function movesOf({ errors }: AddPartitionsAnswer): number[] {
-  return errors
-    .flatMap(({ partitionErrors }) => partitionErrors.map(({ errorCode }) => errorCode))
-    .filter((code) => code >= 14 && code <= 16);
 }
 
 /** Asks for what the agent has delivered so far. */

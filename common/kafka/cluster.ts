@@ -6,8 +6,9 @@
  */
 import { messageOf } from '../errors.ts';
 import type { Logger } from '../logger.ts';
-import { BrokerConnection, type Decode, type Endpoint } from './connection.ts';
+import { BrokerConnection, type Endpoint } from './connection.ts';
 import { check, isCoordinatorMove, KafkaError, TransportError } from './errors.ts';
+import { type Api, type BrokerAddress, FIND_COORDINATOR, METADATA } from './requests.ts';
 import type { ClientSettings } from './settings.ts';
 
 export interface PartitionInfo {
@@ -21,18 +22,6 @@ export interface TopicInfo {
 }
 
 export type CoordinatorKind = 'group' | 'transaction';
-
-interface MetadataAnswer {
-  brokers: Array<{ nodeId: number; host: string; port: number }>;
-  controllerId: number;
-  topicMetadata: Array<{ topicErrorCode: number; topic: string; partitionMetadata: Array<{ partitionId: number; leader: number }> }>;
-}
-
-interface CoordinatorAnswer {
-  errorCode: number;
-  errorMessage: string | null;
-  coordinator: Endpoint & { nodeId: number };
-}
 
 export class Cluster {
   readonly settings: ClientSettings;
@@ -61,23 +50,16 @@ export class Cluster {
 
   /** Asks for topics, or for all of them; those that do not exist are not in the answer. */
   async refresh(topics?: readonly string[]): Promise<ReadonlyMap<string, TopicInfo>> {
-    const answer = await this.ask<MetadataAnswer>('any', 'main', 'Metadata', {
-      topics: topics === undefined ? [] : [...topics],
-      allowAutoTopicCreation: false,
-    });
+    const answer = await this.ask('any', 'main', METADATA, { topics: topics ?? null });
     this.nodes.clear();
-    for (const { nodeId, host, port } of answer.brokers) this.nodes.set(nodeId, { host, port });
+    for (const broker of answer.brokers) this.learn(broker);
     if (topics === undefined) this.topics.clear();
     const found = new Map<string, TopicInfo>();
-    for (const { topic, topicErrorCode, partitionMetadata } of answer.topicMetadata) {
+    for (const { topic, errorCode, partitions } of answer.topics) {
       this.topics.delete(topic);
-      if (topicErrorCode === 29) throw new KafkaError(topicErrorCode, { topic });
-      if (topicErrorCode !== 0) continue;
-      const info = {
-        partitions: partitionMetadata
-          .map(({ partitionId, leader }) => ({ partition: partitionId, leader }))
-          .sort((a, b) => a.partition - b.partition),
-      };
+      if (errorCode === 29) throw new KafkaError(errorCode, { topic });
+      if (errorCode !== 0) continue;
+      const info = { partitions: partitions.sort((a, b) => a.partition - b.partition) };
       found.set(topic, info);
       this.topics.set(topic, info);
     }
@@ -95,29 +77,26 @@ export class Cluster {
     const id = `${kind}/${key}`;
     const known = this.coordinators.get(id);
     if (known !== undefined) return known;
-    const answer = await this.ask<CoordinatorAnswer>('any', 'main', 'GroupCoordinator', {
-      groupId: key,
-      coordinatorType: kind === 'group' ? 0 : 1,
-    });
+    const answer = await this.ask('any', 'main', FIND_COORDINATOR, { key, kind: kind === 'group' ? 0 : 1 });
     check(answer.errorCode, kind === 'group' ? { group: key } : { transactionalId: key });
-    const { nodeId, host, port } = answer.coordinator;
-    this.nodes.set(nodeId, { host, port });
+    const { nodeId } = answer.coordinator;
+    this.learn(answer.coordinator);
     this.coordinators.set(id, nodeId);
     return nodeId;
   }
 
   /** Asks a coordinator; forgets who it is where it is not, or cannot be reached. */
-  async askCoordinator<T>(
+  async askCoordinator<Question, Answer>(
     kind: CoordinatorKind,
     key: string,
     lane: string,
-    api: string,
-    args: object,
-    codesOf: (answer: T) => Iterable<number>,
-  ): Promise<T> {
+    api: Api<Question, Answer>,
+    question: Question,
+    codesOf: (answer: Answer) => Iterable<number>,
+  ): Promise<Answer> {
     const id = `${kind}/${key}`;
     try {
-      const answer = await this.ask<T>(await this.coordinatorOf(kind, key), lane, api, args);
+      const answer = await this.ask(await this.coordinatorOf(kind, key), lane, api, question);
       for (const code of codesOf(answer)) check(code, kind === 'group' ? { group: key } : { transactionalId: key });
       return answer;
     } catch (error) {
@@ -127,9 +106,9 @@ export class Cluster {
   }
 
   /** @throws TransportError where the node cannot be reached or does not answer */
-  async ask<T>(node: number | 'any', lane: string, api: string, args: object, decode?: Decode<T>, body?: Buffer): Promise<T> {
+  async ask<Question, Answer>(node: number | 'any', lane: string, api: Api<Question, Answer>, question: Question): Promise<Answer> {
     const connection = node === 'any' ? await this.anyConnection(lane) : await this.connection(this.endpoint(node), lane);
-    return await connection.request<T>(api, args, decode, body);
+    return await connection.request(api, question);
   }
 
   /** Drops all connections; what is under way fails. The next request makes new ones. */
@@ -144,6 +123,10 @@ export class Cluster {
   close(): void {
     this.life.abort(new TransportError('closed', '', 'the client is closed'));
     this.reset(this.life.signal.reason);
+  }
+
+  private learn({ nodeId, host, port }: BrokerAddress): void {
+    this.nodes.set(nodeId, { host, port });
   }
 
   private endpoint(node: number): Endpoint {
@@ -178,7 +161,7 @@ export class Cluster {
     const key = `${endpoint.host}:${endpoint.port} ${lane}`;
     const there = this.connections.get(key);
     if (there !== undefined) return there;
-    const opening = BrokerConnection.open(endpoint, lane, this.settings, this.log, this.round.signal);
+    const opening = BrokerConnection.open(endpoint, lane, this.settings, this.round.signal);
     this.connections.set(key, opening);
     const forget = () => {
       if (this.connections.get(key) === opening) this.connections.delete(key);

@@ -1,28 +1,11 @@
-/** Compression of record batches. kafkajs brings only gzip: zstd comes from Node's own zlib, what others write in Snappy or LZ4 is read. */
+/** Compression of record batches, with Node's own zlib. */
 import { promisify } from 'node:util';
-import { gzip, zstdCompress, zstdDecompress } from 'node:zlib';
-import kafkajs from 'kafkajs';
-import { unlz4, unsnappy } from './decompress.ts';
+import { gzip, zstdCompress } from 'node:zlib';
 
 export type Codec = 'gzip' | 'zstd' | 'none';
 
-const { CompressionCodecs, CompressionTypes } = kafkajs;
-
-const writes = (codec: Exclude<Codec, 'none'>) => ({ compress: ({ buffer }: { buffer: Buffer }) => compress(codec, buffer) });
-const readOnly = (decompress: (buffer: Buffer) => Buffer) => () => ({
-  compress: () => Promise.reject(new Error('ndt writes gzip, zstd or no compression')),
-  decompress: (buffer: Buffer) => Promise.resolve(decompress(buffer)),
-});
-CompressionCodecs[CompressionTypes.ZSTD] = () => ({
-  ...writes('zstd'),
-  decompress: (buffer: Buffer) => promisify(zstdDecompress)(buffer),
-});
-CompressionCodecs[CompressionTypes.Snappy] = readOnly(unsnappy);
-CompressionCodecs[CompressionTypes.LZ4] = readOnly(unlz4);
-const { decompress: ungzip } = CompressionCodecs[CompressionTypes.GZIP]();
-CompressionCodecs[CompressionTypes.GZIP] = () => ({ ...writes('gzip'), decompress: ungzip });
-
-const TYPES = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP, zstd: CompressionTypes.ZSTD } as const;
+/** As in a batch's attributes. */
+const TYPES = { none: 0, gzip: 1, zstd: 4 } as const;
 
 export function compressionType(codec: Codec): number {
   return TYPES[codec];

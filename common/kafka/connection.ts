@@ -1,197 +1,260 @@
 /**
- * One TCP connection to a broker: kafkajs' own connection and request encoders, with an end of our own.
- *
- * A connection is used once. kafkajs would connect the same object again after a fault, with the half of an answer that it had
- * read still in its buffer; here whatever goes wrong with a connection destroys it, and the next request makes a new one, which
- * reads certificates and passwords anew.
+ * One TCP connection to a broker. It is used once: whatever goes wrong with it destroys it, and the next request makes a new one, which
+ * reads certificates and passwords anew. Requests are answered in the order in which they were sent.
  */
 import { connect, isIP, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
-import Connection, { type Protocol } from 'kafkajs/src/network/connection.js';
-import apiKeys from 'kafkajs/src/protocol/requests/apiKeys.js';
-import parts from 'kafkajs/src/protocol/requests/index.js';
-import { messageOf } from '../errors.ts';
-import type { Logger } from '../logger.ts';
-import { TransportError } from './errors.ts';
-import type { ClientSettings } from './settings.ts';
+import { KafkaError, TransportError } from './errors.ts';
+import { API_VERSIONS, type Api, type BrokerAbilities, SASL_AUTHENTICATE, SASL_HANDSHAKE } from './requests.ts';
+import type { ClientSettings, Sasl } from './settings.ts';
 import { transportErrorOf } from './transport-errors.ts';
+import { Reader, Writer } from './wire.ts';
 
 export interface Endpoint {
   host: string;
   port: number;
 }
 
-type Versions = { [apiKey: number]: { minVersion: number; maxVersion: number } };
+interface Waiting {
+  correlationId: number;
+  resolve: (answer: Buffer) => void;
+  reject: (error: Error) => void;
+  timer: NodeJS.Timeout;
+}
 
-/** Decodes an answer itself, instead of kafkajs. */
-export type Decode<T> = (raw: Buffer) => Promise<T>;
+const LENGTH_BYTES = 4;
+/** No answer is as long. What a web or a TLS server sends has a length beyond it, read as Kafka's. */
+const LONGEST_ANSWER = 256 * 1024 * 1024;
+const UNSUPPORTED_VERSION = 35;
+/** How long before a sign-in ends it is renewed [ms]. */
+const RENEW_MS = 10_000;
 
 export class BrokerConnection {
   readonly address: string;
   readonly lane: string;
   /** Resolves, with the reason, when it is of no more use. */
   readonly ended: Promise<Error>;
-  private readonly connection: Connection;
-  private socket: Socket | undefined;
-  private versions: Versions = {};
+  private readonly endpoint: Endpoint;
+  private readonly settings: ClientSettings;
+  private readonly sasl: Sasl | undefined;
+  private readonly socket: Socket;
+  private readonly encrypted: boolean;
+  private abilities: BrokerAbilities = { errorCode: 0, versions: new Map(), features: new Map() };
+  private readonly waiting: Waiting[] = [];
+  private correlationId = 0;
+  private chunks: Buffer[] = [];
+  private received = 0;
+  /** What has to be there before there is something to do. */
+  private needed = LENGTH_BYTES;
+  /** By `performance.now()`. */
+  private throttledUntil = 0;
+  private renewAt = Number.POSITIVE_INFINITY;
+  private renewing: Promise<void> | undefined;
   private failure: Error | undefined;
-  /** What the socket itself said before it closed. */
-  private socketError: Error | undefined;
   /** How far it has come: `connect`, `greet`, `authenticate`, `use`. */
   private step = 'connect';
   private readonly end: (error: Error) => void;
 
-  private constructor({ host, port }: Endpoint, lane: string, settings: ClientSettings, log: Logger) {
+  private constructor(endpoint: Endpoint, lane: string, settings: ClientSettings) {
+    const { host, port } = endpoint;
+    this.endpoint = endpoint;
     this.address = `${host}:${port}`;
     this.lane = lane;
+    this.settings = settings;
+    this.sasl = settings.sasl();
     const tls = settings.tls();
-    const sasl = settings.sasl();
+    this.encrypted = tls !== undefined;
     const { promise, resolve } = Promise.withResolvers<Error>();
     this.ended = promise;
     this.end = resolve;
-    this.connection = new Connection({
-      host,
-      port,
-      clientId: settings.clientId,
-      logger: quiet(log),
-      ssl: tls ?? null,
-      sasl: sasl ?? null,
-      connectionTimeout: settings.connectTimeoutMs,
-      requestTimeout: settings.requestTimeoutMs,
-      enforceRequestTimeout: true,
-      socketFactory: ({ onConnect }) => {
-        const name = isIP(host) === 0 ? { servername: host } : {};
-        const socket =
-          tls === undefined ? connect({ host, port, noDelay: true }, onConnect) : connectTls({ host, port, ...name, ...tls }, onConnect);
-        socket.setNoDelay(true);
-        socket.setKeepAlive(true, 15_000);
-        // kafkajs listens for the polite end only; a connection that is gone without one would be waited for.
-        socket.once('error', (error) => {
-          this.socketError = error;
-        });
-        socket.once('close', () =>
-          this.destroy(transportErrorOf(this.socketError ?? new Error('it was closed'), this.address, this.step, settings)),
-        );
-        this.socket = socket;
-        return socket;
-      },
+    const name = isIP(host) === 0 ? { servername: host } : {};
+    this.socket = tls === undefined ? connect({ host, port }) : connectTls({ host, port, ...name, ...tls });
+    this.socket.setNoDelay(true);
+    this.socket.setKeepAlive(true, 15_000);
+    this.socket.on('data', (chunk: Buffer) => this.receive(chunk));
+    let error: Error | undefined;
+    this.socket.on('error', (reason) => {
+      error ??= reason;
     });
-    mendQueue(this.connection);
+    this.socket.once('close', () => this.lose(error ?? new Error('it was closed')));
   }
 
   /** Connects, asks for the broker's versions, and signs in. Gives up when `signal` aborts. @throws TransportError */
-  static async open(
-    endpoint: Endpoint,
-    lane: string,
-    settings: ClientSettings,
-    log: Logger,
-    signal: AbortSignal,
-  ): Promise<BrokerConnection> {
-    const opened = new BrokerConnection(endpoint, lane, settings, log);
-    const { connection, address } = opened;
-    const give = () =>
-      opened.destroy(signal.reason instanceof Error ? signal.reason : new TransportError('closed', address, 'the client is closed'));
-    const steps = async () => {
-      await connection.connect();
-      opened.step = 'greet';
-      opened.versions = await opened.apiVersions();
-      connection.setVersions(opened.versions);
-      connection.setSupportAuthenticationProtocol(true);
-      opened.step = 'authenticate';
-      await connection.authenticate();
-    };
+  static async open(endpoint: Endpoint, lane: string, settings: ClientSettings, signal: AbortSignal): Promise<BrokerConnection> {
+    signal.throwIfAborted();
+    const opened = new BrokerConnection(endpoint, lane, settings);
+    const give = () => opened.destroy(signal.reason instanceof Error ? signal.reason : new Error('given up'));
     signal.addEventListener('abort', give, { once: true });
     try {
-      signal.throwIfAborted();
-      await Promise.race([steps(), opened.ended.then((error) => Promise.reject(error))]);
+      // What destroys it meanwhile fails each step, and is what is told.
+      await opened.connected();
+      opened.step = 'greet';
+      opened.abilities = await opened.greet();
+      opened.step = 'authenticate';
+      await opened.signIn();
       opened.step = 'use';
       return opened;
     } catch (error) {
-      const why = opened.failure ?? transportErrorOf(error, address, opened.step, settings);
-      opened.destroy(why);
-      throw why;
+      opened.lose(error);
+      throw opened.failure ?? error;
     } finally {
       signal.removeEventListener('abort', give);
     }
   }
 
+  /** Whether the broker takes a request, in the version that we make it in. */
+  takes(api: Pick<Api<never, unknown>, 'key' | 'version'>): boolean {
+    const offered = this.abilities.versions.get(api.key);
+    return offered !== undefined && offered.min <= api.version && api.version <= offered.max;
+  }
+
+  /** The level of a feature that all brokers of the cluster have agreed on; 0 where they have not. */
+  feature(name: string): number {
+    return this.abilities.features.get(name) ?? 0;
+  }
+
   /**
    * Sends a request and waits for its answer, whose error codes are the caller's to look at.
-   * @param body the request itself, where kafkajs shall not write it from `args`
    * @throws TransportError, and the connection is destroyed
    */
-  async request<T>(api: string, args: object, decode?: Decode<T>, body?: Buffer): Promise<T> {
+  async request<Question, Answer>(api: Api<Question, Answer>, question: Question): Promise<Answer> {
     if (this.failure !== undefined) throw this.failure;
-    const protocol = this.protocol(api)(args);
-    // kafkajs fails the whole answer for the first error in it; which of the topics it was is lost then.
-    // What kafkajs takes for one of its encoders.
-    const request = body === undefined ? protocol.request : { ...protocol.request, encode: async () => ({ buf: body, buffer: body }) };
-    const response = { decode: decode ?? protocol.response.decode, parse: (data: unknown) => data };
+    if (!this.takes(api)) throw this.incompatible(api);
     try {
-      return (await this.connection.send({ ...protocol, request, response, logResponseError: false })) as T;
+      if (this.renewing !== undefined || performance.now() >= this.renewAt) await this.renew();
+      return await this.exchange(api, question);
     } catch (error) {
-      const why = this.failure ?? transportErrorOf(error, this.address, api, undefined);
-      this.destroy(why);
-      throw why;
+      this.lose(error, api.name);
+      throw this.failure ?? error;
     }
   }
 
   destroy(reason: Error): void {
     if (this.failure !== undefined) return;
     this.failure = reason;
-    this.connection.rejectRequests(reason);
-    this.connection.requestQueue.destroy();
-    this.connection.disconnect().catch(() => {});
-    this.socket?.on('error', () => {});
-    this.socket?.destroy();
+    this.socket.destroy();
+    this.chunks = [];
+    for (const { reject, timer } of this.waiting.splice(0)) {
+      clearTimeout(timer);
+      reject(reason);
+    }
     this.end(reason);
   }
 
-  private protocol(api: string): (args: object) => Protocol {
-    const definition = parts.requests[api];
-    const key = apiKeys[api];
-    if (definition === undefined || key === undefined) throw new Error(`there is no request ${api}`);
-    const offered = this.versions[key];
-    const version = Math.min(Math.max(...definition.versions.map(Number)), offered?.maxVersion ?? -1);
-    if (offered === undefined || version < offered.minVersion || !definition.versions.includes(String(version))) {
-      const range = offered === undefined ? 'does not know it' : `takes versions ${offered.minVersion} to ${offered.maxVersion}`;
-      throw new TransportError(
-        'incompatible',
-        this.address,
-        `the broker ${this.address} cannot be used: ${api} is needed and it ${range}; ndt works with Apache Kafka 2.4 to 4.x`,
-      );
+  /** Destroys it for whatever went wrong, put into words. */
+  private lose(error: unknown, step = this.step): void {
+    this.destroy(transportErrorOf(error, this.address, step, this.settings));
+  }
+
+  private async connected(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.socket.once(this.encrypted ? 'secureConnect' : 'connect', resolve);
+    const timer = setTimeout(() => this.lose(new Error('timed out')), this.settings.connectTimeoutMs);
+    try {
+      await Promise.race([promise, this.ended.then((error) => Promise.reject(error))]);
+    } finally {
+      clearTimeout(timer);
     }
-    return definition.protocol({ version });
   }
 
-  private async apiVersions(): Promise<Versions> {
-    const definition = parts.requests.ApiVersions;
-    if (definition === undefined) throw new Error('there is no request ApiVersions');
-    const answer = (await this.connection.send(definition.protocol({ version: 2 })())) as {
-      apiVersions: Array<{ apiKey: number; minVersion: number; maxVersion: number }>;
-    };
-    return Object.fromEntries(answer.apiVersions.map(({ apiKey, minVersion, maxVersion }) => [apiKey, { minVersion, maxVersion }]));
+  private async greet(): Promise<BrokerAbilities> {
+    const abilities = await this.exchange(API_VERSIONS, undefined);
+    if (abilities.errorCode === UNSUPPORTED_VERSION) throw this.incompatible(API_VERSIONS);
+    if (abilities.errorCode !== 0) throw new KafkaError(abilities.errorCode);
+    return abilities;
   }
-}
 
-/**
- * kafkajs sets a timer after every answer, also when nothing waits, and with a negative time, which Node warns about on standard error
- * each time. The timer is needed only where requests wait.
- */
-function mendQueue({ requestQueue }: Connection): void {
-  const schedule = requestQueue.scheduleCheckPendingRequests.bind(requestQueue);
-  requestQueue.scheduleCheckPendingRequests = () => {
-    if (requestQueue.pending.length > 0 || requestQueue.throttledUntil > Date.now()) schedule();
-  };
-}
+  /** One after the other for all who come meanwhile. */
+  private async renew(): Promise<void> {
+    this.renewing ??= this.signIn().finally(() => {
+      this.renewing = undefined;
+    });
+    await this.renewing;
+  }
 
-/** kafkajs' log: what it calls an error is told by us, once and with what to do, so it goes to the log's debug level. */
-function quiet(log: Logger): unknown {
-  const tell = (message: string, extra?: { error?: unknown; broker?: unknown }) => {
-    if (log.isLevelEnabled('debug'))
-      log.debug({ broker: extra?.broker, error: extra?.error === undefined ? undefined : messageOf(extra.error) }, `kafkajs: ${message}`);
-  };
-  const nothing = () => {};
-  const logger = { namespace: () => logger, error: tell, warn: tell, info: nothing, debug: nothing };
-  return logger;
+  /** SASL (KIP-152), with kafkajs' side of the mechanisms; again before the broker ends it (KIP-368). */
+  private async signIn(): Promise<void> {
+    const { sasl } = this;
+    if (sasl === undefined) return;
+    const { errorCode, offered } = await this.exchange(SASL_HANDSHAKE, { mechanism: sasl.mechanism });
+    if (errorCode !== 0) throw new KafkaError(errorCode, {}, `it offers ${offered.join(', ')}`);
+    const { authenticate } = await import('./sasl.ts');
+    let lifetimeMs = 0;
+    await authenticate(sasl, this.endpoint, async (bytes) => {
+      const answer = await this.exchange(SASL_AUTHENTICATE, { bytes });
+      if (answer.errorCode !== 0) throw new KafkaError(answer.errorCode, {}, answer.errorMessage ?? '');
+      lifetimeMs = answer.lifetimeMs;
+      return answer.bytes;
+    });
+    this.renewAt = lifetimeMs > 0 ? performance.now() + Math.max(lifetimeMs - RENEW_MS, lifetimeMs / 2) : Number.POSITIVE_INFINITY;
+  }
+
+  private async exchange<Question, Answer>(api: Api<Question, Answer>, question: Question): Promise<Answer> {
+    const quiet = this.throttledUntil - performance.now();
+    if (quiet > 0) await sleep(quiet);
+    if (this.failure !== undefined) throw this.failure;
+    this.correlationId = (this.correlationId + 1) & 0x7fffffff;
+    const { correlationId } = this;
+    const to = new Writer();
+    to.int32(0).int16(api.key).int16(api.version).int32(correlationId).string(this.settings.clientId);
+    if (api.flexible) to.tags();
+    api.write(to, question);
+    to.patchInt32(0, to.bytes.length - LENGTH_BYTES);
+    const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+    const timer = setTimeout(
+      () => this.lose(new Error('timed out'), this.step === 'use' ? api.name : this.step),
+      this.settings.requestTimeoutMs,
+    );
+    this.waiting.push({ correlationId, resolve, reject, timer });
+    this.socket.write(to.bytes);
+    const from = new Reader(await promise);
+    // Of ApiVersions alone the answer has the old header, for who does not know the version yet.
+    if (api.flexible && api.key !== API_VERSIONS.key) from.tags();
+    const answer = await api.read(from);
+    if (from.throttleMs > 0) this.throttledUntil = performance.now() + from.throttleMs;
+    return answer;
+  }
+
+  private receive(chunk: Buffer): void {
+    this.chunks.push(chunk);
+    this.received += chunk.length;
+    while (this.received >= this.needed && this.failure === undefined) {
+      const bytes = this.chunks.length === 1 && this.chunks[0] !== undefined ? this.chunks[0] : Buffer.concat(this.chunks);
+      const length = bytes.readInt32BE(0);
+      if (length < LENGTH_BYTES || length > LONGEST_ANSWER) {
+        this.lose(new Error('what it answers is not Kafka’s protocol'));
+        return;
+      }
+      this.needed = LENGTH_BYTES + length;
+      const whole = bytes.length >= this.needed;
+      const rest = whole ? bytes.subarray(this.needed) : bytes;
+      this.chunks = rest.length === 0 ? [] : [rest];
+      this.received = rest.length;
+      if (!whole) return;
+      this.answer(bytes.subarray(LENGTH_BYTES, this.needed));
+      this.needed = LENGTH_BYTES;
+    }
+  }
+
+  private answer(frame: Buffer): void {
+    const [first] = this.waiting;
+    if (first === undefined || frame.readInt32BE(0) !== first.correlationId) {
+      this.lose(new Error('it answered what was not asked'));
+      return;
+    }
+    this.waiting.shift();
+    clearTimeout(first.timer);
+    first.resolve(frame.subarray(LENGTH_BYTES));
+  }
+
+  private incompatible({ name, key, version }: Pick<Api<never, unknown>, 'name' | 'key' | 'version'>): TransportError {
+    const offered = this.abilities.versions.get(key);
+    const range = offered === undefined ? 'does not know it' : `takes versions ${offered.min} to ${offered.max}`;
+    return new TransportError(
+      'incompatible',
+      this.address,
+      `the broker ${this.address} cannot be used: ${name} is needed in version ${version} and it ${range}; ndt works with Apache Kafka 2.4 to 4.x`,
+    );
+  }
 }

@@ -1,12 +1,14 @@
 /**
- * The answer to a fetch, taken apart batch by batch. kafkajs' own reading of it cannot get past a batch that compaction has emptied,
+ * A fetch, and its answer taken apart batch by batch. kafkajs' own reading of it cannot get past a batch that compaction has emptied,
  * fails the whole answer for one partition's error, and lets records of an aborted transaction through where two begin at once.
  */
 import Decoder from 'kafkajs/src/protocol/decoder.js';
 import decodeRecordBatch, { type DecodedBatch, type DecodedRecord } from 'kafkajs/src/protocol/recordBatch/v0/decoder.js';
 import type { Headers } from '../bus.ts';
 import { messageOf } from '../errors.ts';
-import './codecs.ts';
+import './kafkajs-codecs.ts';
+import { type Api, type ByTopic, NO_REPLICA } from './requests.ts';
+import type { Reader } from './wire.ts';
 
 export interface FetchedRecord {
   offset: number;
@@ -40,45 +42,76 @@ interface Aborted {
 const MAGIC_AT = 16;
 const BATCH_HEAD = 61;
 
-/** @param asked the offset asked for, by topic and partition */
-export async function decodeFetch(
-  raw: Buffer,
-  asked: (topic: string, partition: number) => number,
-): Promise<{ errorCode: number; partitions: FetchedPartition[] }> {
-  const decoder = new Decoder(raw);
-  decoder.readInt32();
-  const errorCode = decoder.readInt16();
-  decoder.readInt32();
+interface FetchQuestion {
+  /** How long it may wait for something to come [ms]. */
+  maxWaitMs: number;
+  /** Of the whole answer. */
+  maxBytes: number;
+  topics: Array<ByTopic<{ partition: number; offset: number; maxBytes: number }>>;
+}
+
+interface Fetched {
+  errorCode: number;
+  partitions: FetchedPartition[];
+}
+
+type Asked = (topic: string, partition: number) => number;
+
+const NO_SESSION = { id: 0, epoch: -1 };
+const NO_EPOCH = -1;
+const NO_START = -1;
+
+/**
+ * The request for what is committed, outside of any session.
+ * @param asked the offset asked for, by topic and partition
+ */
+export const fetchFrom = (asked: Asked): Api<FetchQuestion, Fetched> => ({
+  name: 'Fetch',
+  key: 1,
+  version: 11,
+  write(to, { maxWaitMs, maxBytes, topics }) {
+    to.int32(NO_REPLICA).int32(maxWaitMs).int32(1).int32(maxBytes).int8(COMMITTED).int32(NO_SESSION.id).int32(NO_SESSION.epoch);
+    to.array(topics, ({ topic, partitions }) =>
+      to
+        .string(topic)
+        .array(partitions, ({ partition, offset, maxBytes: most }) =>
+          to.int32(partition).int32(NO_EPOCH).int64(offset).int64(NO_START).int32(most),
+        ),
+    );
+    // Nothing to forget of a session, and no rack.
+    to.array([], () => {}).string('');
+  },
+  read: (from) => decode(from, asked),
+});
+const COMMITTED = 1;
+
+async function decode(from: Reader, asked: Asked): Promise<Fetched> {
+  from.throttle();
+  const errorCode = from.int16();
+  from.int32();
   const partitions: FetchedPartition[] = [];
-  for (let topics = decoder.readInt32(); topics > 0; topics -= 1) {
-    const topic = decoder.readString() ?? '';
-    for (let count = decoder.readInt32(); count > 0; count -= 1) partitions.push(await decodePartition(decoder, topic, asked));
+  for (let topics = from.int32(); topics > 0; topics -= 1) {
+    const topic = from.string() ?? '';
+    for (let count = from.int32(); count > 0; count -= 1) partitions.push(await decodePartition(from, topic, asked));
   }
   return { errorCode, partitions };
 }
 
-async function decodePartition(
-  decoder: Decoder,
-  topic: string,
-  asked: (topic: string, partition: number) => number,
-): Promise<FetchedPartition> {
-  const partition = decoder.readInt32();
-  const errorCode = decoder.readInt16();
-  const highWatermark = Number(decoder.readInt64());
-  const lastStable = Number(decoder.readInt64());
-  decoder.readInt64();
-  const aborted: Aborted[] = [];
-  for (let count = decoder.readInt32(); count > 0; count -= 1) {
-    aborted.push({ producerId: decoder.readInt64().toString(), first: Number(decoder.readInt64()) });
-  }
+async function decodePartition(from: Reader, topic: string, asked: Asked): Promise<FetchedPartition> {
+  const partition = from.int32();
+  const errorCode = from.int16();
+  const highWatermark = Number(from.int64());
+  const lastStable = Number(from.int64());
+  from.int64();
+  const aborted: Aborted[] = from.array(() => ({ producerId: from.int64(), first: Number(from.int64()) }));
   aborted.sort((a, b) => a.first - b.first);
-  decoder.readInt32();
-  const size = decoder.readInt32();
-  const from = asked(topic, partition);
-  const fetched: FetchedPartition = { topic, partition, errorCode, highWatermark, lastStable, records: [], next: from };
-  if (size > 0) {
+  from.int32();
+  const batches = from.bytes32();
+  const offset = asked(topic, partition);
+  const fetched: FetchedPartition = { topic, partition, errorCode, highWatermark, lastStable, records: [], next: offset };
+  if (batches.length > 0) {
     try {
-      await readBatches(decoder.readBytes(size), aborted, from, fetched);
+      await readBatches(batches, aborted, offset, fetched);
     } catch (error) {
       // What came before it counts; then it stands there until someone makes it readable.
       fetched.unreadable = messageOf(error);

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Delivered } from '../bus.ts';
 import type { Cluster } from './cluster.ts';
 import { check, isLeaderMove, KafkaError, TransportError } from './errors.ts';
-import { decodeFetch, type FetchedPartition, type FetchedRecord } from './fetch-decoder.ts';
+import { type FetchedPartition, type FetchedRecord, fetchFrom } from './fetch-decoder.ts';
 import { boundsOf, byTopic, keyOf, type Position, type TopicPartition } from './positions.ts';
 
 interface Reading extends TopicPartition {
@@ -171,13 +171,12 @@ export class Fetcher {
     const asked = new Map(readings.map((reading) => [keyOf(reading), reading.next]));
     const topics = byTopic(readings).map(({ topic, partitions }) => ({
       topic,
-      partitions: partitions.map(({ partition, next }) => ({ partition, fetchOffset: String(next), maxBytes: PARTITION_BYTES })),
+      partitions: partitions.map(({ partition, next }) => ({ partition, offset: next, maxBytes: PARTITION_BYTES })),
     }));
-    const args = { replicaId: -1, maxWaitTime: MAX_WAIT_MS, minBytes: 1, maxBytes: RESPONSE_BYTES, isolationLevel: 1, topics };
     try {
-      const { errorCode, partitions } = await this.cluster.ask(leader, 'fetch', 'Fetch', args, (raw) =>
-        decodeFetch(raw, (topic, partition) => asked.get(keyOf({ topic, partition })) ?? 0),
-      );
+      const request = fetchFrom((topic, partition) => asked.get(keyOf({ topic, partition })) ?? 0);
+      const question = { maxWaitMs: MAX_WAIT_MS, maxBytes: RESPONSE_BYTES, topics };
+      const { errorCode, partitions } = await this.cluster.ask(leader, 'fetch', request, question);
       check(errorCode);
       for (const fetched of partitions) await this.store(fetched, asked.get(keyOf(fetched)));
     } catch (error) {

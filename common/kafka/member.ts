@@ -12,6 +12,7 @@ import { isCoordinatorMove, isRejoin, TransportError, typeOf } from './errors.ts
 import { persist } from './persist.ts';
 import type { TopicPartition } from './positions.ts';
 import type { ProducerId } from './producer-id.ts';
+import { type Api, type Code, HEARTBEAT, JOIN_GROUP, LEAVE_GROUP, SYNC_GROUP } from './requests.ts';
 
 export interface Share {
   partitions: TopicPartition[];
@@ -21,18 +22,6 @@ export interface Share {
 
 export interface Joined extends Share {
   leader: boolean;
-}
-
-interface JoinAnswer {
-  errorCode: number;
-  generationId: number;
-  leaderId: string;
-  memberId: string;
-  members: Array<{ memberId: string; memberMetadata: Buffer }>;
-}
-interface SyncAnswer {
-  errorCode: number;
-  memberAssignment: Buffer;
 }
 
 const { MemberMetadata, MemberAssignment } = kafkajs.AssignerProtocol;
@@ -75,21 +64,16 @@ export class Member {
     this.stopHeartbeat();
     try {
       const answer = await this.askToJoin(topics);
-      this.generation = answer.generationId;
+      this.generation = answer.generation;
       this.memberId = answer.memberId;
       const leader = answer.leaderId === answer.memberId;
       const shares = leader ? await assign(answer.members.map(({ memberId }) => memberId)) : new Map<string, Share>();
-      const args = {
-        groupId: this.group,
-        generationId: this.generation,
-        memberId: this.memberId,
-        groupAssignment: [...shares].map(([memberId, share]) => ({ memberId, memberAssignment: encodeShare(share) })),
-      };
-      const { memberAssignment } = await this.ask<SyncAnswer>('SyncGroup', args);
+      const encoded = [...shares].map(([memberId, share]) => ({ memberId, share: encodeShare(share) }));
+      const { share } = await this.ask(SYNC_GROUP, { ...this.identity, shares: encoded });
       this.over = Promise.withResolvers();
       this.isOver = false;
       void this.heartbeats();
-      return { ...decodeShare(memberAssignment), leader };
+      return { ...decodeShare(share), leader };
     } catch (error) {
       if (typeOf(error) === 'UNKNOWN_MEMBER_ID') this.memberId = '';
       throw error;
@@ -104,7 +88,7 @@ export class Member {
 
   /** @throws KafkaError where the generation is not the group's any more */
   async heartbeat(): Promise<void> {
-    await this.ask('Heartbeat', { groupId: this.group, groupGenerationId: this.generation, memberId: this.memberId });
+    await this.ask(HEARTBEAT, this.identity);
   }
 
   async leave(): Promise<void> {
@@ -112,7 +96,7 @@ export class Member {
     if (this.memberId === '') return;
     const memberId = this.memberId;
     this.memberId = '';
-    await this.ask('LeaveGroup', { groupId: this.group, memberId });
+    await this.ask(LEAVE_GROUP, { group: this.group, memberId });
   }
 
   stopHeartbeat(): void {
@@ -120,27 +104,31 @@ export class Member {
     this.beating = undefined;
   }
 
-  private async askToJoin(topics: readonly string[]): Promise<JoinAnswer> {
+  private get identity() {
+    return { group: this.group, generation: this.generation, memberId: this.memberId };
+  }
+
+  private async askToJoin(topics: readonly string[]) {
     const metadata = MemberMetadata.encode({ version: 0, topics: [...topics], userData: Buffer.alloc(0) });
     const request = (memberId: string) => ({
-      groupId: this.group,
-      sessionTimeout: this.sessionMs,
-      rebalanceTimeout: 3 * this.sessionMs,
+      group: this.group,
+      sessionMs: this.sessionMs,
+      rebalanceMs: 3 * this.sessionMs,
       memberId,
       protocolType: 'consumer',
-      groupProtocols: [{ name: PROTOCOL, metadata }],
+      protocols: [{ name: PROTOCOL, metadata }],
     });
     const first = await persist(this.cluster, performance.now() + WITHIN_MS, () =>
-      this.cluster.askCoordinator<JoinAnswer>('group', this.group, 'group', 'JoinGroup', request(this.memberId), ({ errorCode }) =>
+      this.cluster.askCoordinator('group', this.group, 'group', JOIN_GROUP, request(this.memberId), ({ errorCode }) =>
         errorCode === MEMBER_ID_REQUIRED ? [] : [errorCode],
       ),
     );
     if (first.errorCode === 0) return first;
-    return await this.ask<JoinAnswer>('JoinGroup', request(first.memberId));
+    return await this.ask(JOIN_GROUP, request(first.memberId));
   }
 
-  private ask<T extends { errorCode: number }>(api: string, args: object): Promise<T> {
-    return this.cluster.askCoordinator<T>('group', this.group, 'group', api, args, ({ errorCode }) => [errorCode]);
+  private ask<Question, Answer extends Code>(api: Api<Question, Answer>, question: Question): Promise<Answer> {
+    return this.cluster.askCoordinator('group', this.group, 'group', api, question, ({ errorCode }) => [errorCode]);
   }
 
   private async heartbeats(): Promise<void> {

@@ -2,6 +2,7 @@
 import type { Cluster } from './cluster.ts';
 import { check, KafkaError } from './errors.ts';
 import { persist } from './persist.ts';
+import { codesOf, LIST_OFFSETS, OFFSET_COMMIT, OFFSET_FETCH } from './requests.ts';
 
 export interface TopicPartition {
   topic: string;
@@ -16,21 +17,6 @@ export interface Position extends TopicPartition {
 
 export const keyOf = ({ topic, partition }: TopicPartition): string => `${topic} ${partition}`;
 
-interface PartitionAnswer {
-  partition: number;
-  errorCode: number;
-}
-interface FetchAnswer {
-  errorCode: number;
-  responses: Array<{ topic: string; partitions: Array<PartitionAnswer & { offset: string; metadata: string | null }> }>;
-}
-interface CommitAnswer {
-  responses: Array<{ topic: string; partitions: PartitionAnswer[] }>;
-}
-interface ListAnswer {
-  responses: Array<{ topic: string; partitions: Array<PartitionAnswer & { offset: string }> }>;
-}
-
 /** As the requests want it: partitions by topic. */
 export function byTopic<T extends TopicPartition>(items: Iterable<T>): Array<{ topic: string; partitions: T[] }> {
   const topics = new Map<string, T[]>();
@@ -42,6 +28,10 @@ export function byTopic<T extends TopicPartition>(items: Iterable<T>): Array<{ t
   return [...topics].map(([topic, partitions]) => ({ topic, partitions }));
 }
 
+/** The same, of their numbers. */
+export const numbersByTopic = (items: Iterable<TopicPartition>): Array<{ topic: string; partitions: number[] }> =>
+  byTopic(items).map(({ topic, partitions }) => ({ topic, partitions: partitions.map(({ partition }) => partition) }));
+
 /** What a group has committed, by `keyOf`; partitions without a position are not in it. */
 export async function committedPositions(
   cluster: Cluster,
@@ -50,14 +40,16 @@ export async function committedPositions(
 ): Promise<Map<string, Position>> {
   const found = new Map<string, Position>();
   if (partitions.length === 0) return found;
-  const codes = ({ errorCode, responses }: FetchAnswer) => [errorCode, ...responses.flatMap((r) => r.partitions.map((p) => p.errorCode))];
-  const args = { groupId: group, topics: byTopic(partitions) };
-  const ask = () => cluster.askCoordinator<FetchAnswer>('group', group, 'main', 'OffsetFetch', args, codes);
-  const { responses } = await persist(cluster, performance.now() + WITHIN_MS, ask);
-  for (const { topic, partitions: answers } of responses) {
+  const question = { group, topics: numbersByTopic(partitions) };
+  const ask = () =>
+    cluster.askCoordinator('group', group, 'main', OFFSET_FETCH, question, ({ errorCode, topics }) => [
+      errorCode,
+      ...codesOf(topics).map((code) => code.errorCode),
+    ]);
+  const { topics } = await persist(cluster, performance.now() + WITHIN_MS, ask);
+  for (const { topic, partitions: answers } of topics) {
     for (const { partition, offset, metadata } of answers) {
-      if (Number(offset) >= 0)
-        found.set(keyOf({ topic, partition }), { topic, partition, offset: Number(offset), metadata: metadata ?? '' });
+      if (offset >= 0) found.set(keyOf({ topic, partition }), { topic, partition, offset, metadata: metadata ?? '' });
     }
   }
   return found;
@@ -70,18 +62,16 @@ export async function commitPositions(
   member: { generation: number; memberId: string },
   positions: readonly Position[],
 ): Promise<void> {
-  const topics = byTopic(
-    positions.map((position) => ({ ...position, offset: String(position.offset), metadata: position.metadata ?? '' })),
-  );
-  const args = { groupId: group, groupGenerationId: member.generation, memberId: member.memberId, topics };
-  const codes = ({ responses }: CommitAnswer) => responses.flatMap((r) => r.partitions.map((p) => p.errorCode));
+  const question = { group, ...member, topics: byTopic(positions) };
   await persist(cluster, performance.now() + WITHIN_MS, () =>
-    cluster.askCoordinator<CommitAnswer>('group', group, 'main', 'OffsetCommit', args, codes),
+    cluster.askCoordinator('group', group, 'main', OFFSET_COMMIT, question, ({ topics }) =>
+      codesOf(topics).map(({ errorCode }) => errorCode),
+    ),
   );
 }
 
 const WITHIN_MS = 5000;
-const TIME = { start: '-2', end: '-1' };
+const TIME = { start: -2, end: -1 };
 
 /**
  * Where partitions begin or end, by `keyOf`.
@@ -101,12 +91,12 @@ export async function boundsOf(
   }
   const found = new Map<string, number>();
   for (const [leader, led] of leaders) {
-    const topics = byTopic(led.map((at) => ({ ...at, timestamp: TIME[which] })));
-    const { responses } = await cluster.ask<ListAnswer>(leader, 'main', 'ListOffsets', { isolationLevel: level, topics });
-    for (const { topic, partitions: answers } of responses) {
-      for (const { partition, errorCode, offset } of answers) {
+    const topics = byTopic(led.map((at) => ({ ...at, time: TIME[which] })));
+    const { topics: answers } = await cluster.ask(leader, 'main', LIST_OFFSETS, { level, topics });
+    for (const { topic, partitions: listed } of answers) {
+      for (const { partition, errorCode, offset } of listed) {
         check(errorCode, { topic, partition });
-        found.set(keyOf({ topic, partition }), Number(offset));
+        found.set(keyOf({ topic, partition }), offset);
       }
     }
   }

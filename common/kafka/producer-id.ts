@@ -2,14 +2,11 @@
 import type { Cluster } from './cluster.ts';
 import { check } from './errors.ts';
 import { persist } from './persist.ts';
+import { INIT_PRODUCER_ID } from './requests.ts';
 
 export interface ProducerId {
   producerId: string;
   producerEpoch: number;
-}
-
-interface InitAnswer extends ProducerId {
-  errorCode: number;
 }
 
 /**
@@ -23,19 +20,19 @@ export async function initProducerId(
   transactionTimeoutMs: number,
   within: number,
 ): Promise<ProducerId> {
-  const args = { transactionalId: transactionalId ?? null, transactionTimeout: transactionTimeoutMs };
+  const question = { transactionalId: transactionalId ?? null, timeoutMs: transactionTimeoutMs };
   return await persist(cluster, performance.now() + within, async () => {
     if (transactionalId === undefined) {
-      const answer = await cluster.ask<InitAnswer>('any', 'main', 'InitProducerId', args);
+      const answer = await cluster.ask('any', 'main', INIT_PRODUCER_ID, question);
       check(answer.errorCode);
       return { producerId: answer.producerId, producerEpoch: answer.producerEpoch };
     }
-    const { producerId, producerEpoch } = await cluster.askCoordinator<InitAnswer>(
+    const { producerId, producerEpoch } = await cluster.askCoordinator(
       'transaction',
       transactionalId,
       'txn',
-      'InitProducerId',
-      args,
+      INIT_PRODUCER_ID,
+      question,
       (answer) => [answer.errorCode],
     );
     return { producerId, producerEpoch };

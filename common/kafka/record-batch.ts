@@ -1,6 +1,6 @@
 /**
- * Records written in Kafka's format (record batch, magic 2) and the Produce request around them. kafkajs makes several objects for each
- * record and header and copies each byte a few times; here a batch is measured first and then written into one buffer.
+ * Records written in Kafka's format (record batch, magic 2). kafkajs makes several objects for each record and header and copies each byte
+ * a few times; here a batch is measured first and then written into one buffer.
  */
 import crc32C from 'kafkajs/src/protocol/recordBatch/crc32C/index.js';
 import type { Outgoing } from './batches.ts';
@@ -17,39 +17,10 @@ export interface BatchHead {
   timestamp: number;
 }
 
-export interface ProduceArgs {
-  transactionalId: string | null;
-  producerId: string;
-  producerEpoch: number;
-  compression: Codec;
-  /** How long the broker may take [ms]. */
-  timeout: number;
-  timestamp: number;
-  topicData: ReadonlyArray<{
-    topic: string;
-    partitions: ReadonlyArray<{ partition: number; sequence: number; messages: readonly Outgoing[] }>;
-  }>;
-}
-
 /** After offset and length: leader epoch, magic and checksum; what the checksum covers begins behind them. */
 const SUMMED_AT = 21;
 const HEAD_BYTES = 61;
-const ACKS_ALL = -1;
 const TRANSACTIONAL = 0x10;
-
-/** The body of a Produce request, versions 3 to 7. */
-export async function encodeProduce(args: ProduceArgs): Promise<Buffer> {
-  const { transactionalId, timeout, topicData, ...head } = args;
-  const parts: Buffer[] = [string16(transactionalId), int16(ACKS_ALL), int32(timeout), int32(topicData.length)];
-  for (const { topic, partitions } of topicData) {
-    parts.push(string16(topic), int32(partitions.length));
-    for (const { partition, sequence, messages } of partitions) {
-      const batch = await encodeBatch(messages, { ...head, firstSequence: sequence, transactional: transactionalId !== null });
-      parts.push(int32(partition), int32(batch.length), batch);
-    }
-  }
-  return Buffer.concat(parts);
-}
 
 /** One batch, from its first offset (0: the broker sets it) to its last record. */
 export async function encodeBatch(messages: readonly Outgoing[], head: BatchHead): Promise<Buffer> {
@@ -136,22 +107,4 @@ function varintSize(n: number): number {
   let size = 1;
   for (let rest = n * 2; rest > 0x7f; rest = Math.floor(rest / 128)) size += 1;
   return size;
-}
-
-function int16(n: number): Buffer {
-  const buffer = Buffer.allocUnsafe(2);
-  buffer.writeInt16BE(n);
-  return buffer;
-}
-
-function int32(n: number): Buffer {
-  const buffer = Buffer.allocUnsafe(4);
-  buffer.writeInt32BE(n);
-  return buffer;
-}
-
-function string16(value: string | null): Buffer {
-  if (value === null) return int16(-1);
-  const text = Buffer.from(value);
-  return Buffer.concat([int16(text.length), text]);
 }

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cluster } from './cluster.ts';
 import { check, KafkaError } from './errors.ts';
-import { decodeFetch } from './fetch-decoder.ts';
+import { fetchFrom } from './fetch-decoder.ts';
 import { boundsOf, keyOf } from './positions.ts';
 
 const RESPONSE_BYTES = 8 * 1024 * 1024;
@@ -58,9 +58,14 @@ export class StateView {
   private async read(from: number): Promise<void> {
     const leader = this.cluster.leaderOf(this.topic, 0);
     if (leader === undefined) throw new KafkaError(5, { topic: this.topic, partition: 0 });
-    const topics = [{ topic: this.topic, partitions: [{ partition: 0, fetchOffset: String(from), maxBytes: RESPONSE_BYTES }] }];
-    const args = { replicaId: -1, maxWaitTime: 100, minBytes: 1, maxBytes: RESPONSE_BYTES, isolationLevel: 1, topics };
-    const { errorCode, partitions } = await this.cluster.ask(leader, 'state', 'Fetch', args, (raw) => decodeFetch(raw, () => from));
+    const topics = [{ topic: this.topic, partitions: [{ partition: 0, offset: from, maxBytes: RESPONSE_BYTES }] }];
+    const question = { maxWaitMs: 100, maxBytes: RESPONSE_BYTES, topics };
+    const { errorCode, partitions } = await this.cluster.ask(
+      leader,
+      'state',
+      fetchFrom(() => from),
+      question,
+    );
     check(errorCode);
     for (const { errorCode: code, records, next, unreadable } of partitions) {
       check(code, { topic: this.topic, partition: 0 });

@@ -3,14 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { NdtError } from '../errors.ts';
 import type { Cluster } from './cluster.ts';
 import { KafkaError, typeOf } from './errors.ts';
+import { CREATE_TOPICS } from './requests.ts';
 import type { KafkaOptions } from './settings.ts';
 
 /** `state`: compacted, one partition, read whole whenever the shares of a group change. */
 export type TopicKind = 'records' | 'state';
-
-interface CreateAnswer {
-  topicErrors: Array<{ topic: string; errorCode: number; errorMessage: string | null }>;
-}
 
 const SETTLE_MS = 10_000;
 const LOOK_AGAIN_MS = 60_000;
@@ -79,16 +76,12 @@ export class TopicMaker {
     const arrival = [{ name: 'message.timestamp.type', value: 'LogAppendTime' }];
     const request = topics.map((topic) => ({
       topic,
-      numPartitions: kind === 'state' ? 1 : partitions,
-      replicationFactor: replication,
-      configEntries: kind === 'state' ? compacted : [...retention, ...arrival],
+      partitions: kind === 'state' ? 1 : partitions,
+      replication,
+      config: kind === 'state' ? compacted : [...retention, ...arrival],
     }));
-    const { topicErrors } = await this.cluster.ask<CreateAnswer>('any', 'main', 'CreateTopics', {
-      topics: request,
-      validateOnly: false,
-      timeout: 5000,
-    });
-    for (const { topic, errorCode, errorMessage } of topicErrors) {
+    const made = await this.cluster.ask('any', 'main', CREATE_TOPICS, { topics: request, timeoutMs: 5000, validateOnly: false });
+    for (const { topic, errorCode, errorMessage } of made.topics) {
       if (errorCode === 0) continue;
       const error = new KafkaError(errorCode, { topic }, errorMessage ?? '');
       if (error.type === 'TOPIC_ALREADY_EXISTS') continue;

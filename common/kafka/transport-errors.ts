@@ -1,6 +1,6 @@
 /** Why a broker cannot be reached or used, in words that say what to do. */
 import { codeOf, messageOf, NdtError } from '../errors.ts';
-import { TransportError } from './errors.ts';
+import { KafkaError, TransportError } from './errors.ts';
 import type { ClientSettings } from './settings.ts';
 
 const UNTRUSTED = new Set([
@@ -14,8 +14,10 @@ const UNTRUSTED = new Set([
   'INVALID_CA',
 ]);
 
+const SIGN_IN = new Set(['UNSUPPORTED_SASL_MECHANISM', 'ILLEGAL_SASL_STATE', 'SASL_AUTHENTICATION_FAILED']);
+
 /**
- * Makes anything that a socket, TLS or kafkajs reports into a TransportError.
+ * Makes anything that a socket, TLS, the signing in or a broken answer reports into a TransportError.
  * @param step `connect`, `greet`, `authenticate`, or the request that was under way
  */
 export function transportErrorOf(
@@ -29,8 +31,8 @@ export function transportErrorOf(
   const code = codeOf(error) ?? '';
   const make = (reason: TransportError['reason'], message: string) => new TransportError(reason, address, message, error);
   const broker = `the broker ${address}`;
-  if (name === 'KafkaJSSASLAuthenticationError' || (name === 'KafkaJSProtocolError' && step === 'authenticate')) {
-    if (/mechanism is not supported|UNSUPPORTED_SASL|does not support/i.test(messageOf(error))) {
+  if (name === 'KafkaJSSASLAuthenticationError' || (error instanceof KafkaError && SIGN_IN.has(error.type))) {
+    if (error instanceof KafkaError && error.type === 'UNSUPPORTED_SASL_MECHANISM') {
       return make(
         'credentials',
         `${broker} does not offer the mechanism of kafka.sasl.mechanism: set it to one that it offers (${messageOf(error)})`,
@@ -70,7 +72,7 @@ export function transportErrorOf(
       `the name in ${address} has no address here: check kafka.brokers, the broker’s advertised.listeners and this machine’s name service`,
     );
   }
-  const timedOut = name === 'KafkaJSRequestTimeoutError' || /timeout|timed out/i.test(messageOf(error));
+  const timedOut = code === 'ETIMEDOUT' || /timed out/i.test(messageOf(error));
   if (step === 'connect') {
     if (timedOut)
       return make(
