@@ -46,9 +46,8 @@ export class Writer {
   /** @param value at most 2^31 - 1 */
   uvarint(value: number): this {
     let rest = value;
-    for (; rest > 0x7f; rest >>>= 7) this.buffer[this.room(1)] = (rest & 0x7f) | 0x80;
-    this.buffer[this.room(1)] = rest;
-    return this;
+    for (; rest > 0x7f; rest >>>= 7) this.byte((rest & 0x7f) | 0x80);
+    return this.byte(rest);
   }
 
   string(value: string | null): this {
@@ -95,6 +94,12 @@ export class Writer {
   /** Writes over what stands at this place already. */
   patchInt32(at: number, value: number): void {
     this.buffer.writeInt32BE(value, at);
+  }
+
+  private byte(value: number): this {
+    const at = this.room(1);
+    this.buffer[at] = value;
+    return this;
   }
 
   private text(value: string): this {
