@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Reader, Writer } from './wire.ts';
 
-const bytes = fc.uint8Array({ maxLength: 400 }).map((array) => Buffer.from(array));
+/** Also such as fill the buffer to its last byte. */
+const bytes = fc.nat({ max: 3000 }).map((length) => Buffer.alloc(length, length));
 const text = fc.string({ unit: 'binary', maxLength: 200 }).map((value) => Buffer.from(value).toString());
 
 /** How a value is written, and read again. */
