@@ -3,12 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createKafkaUplink } from '../../agent/uplinks/kafka.ts';
-import { busOn, configWith } from '../../test/kafka-bus.ts';
+import { busOn, configWith, testLog } from '../../test/kafka-bus.ts';
 import { canStartKafka, NEEDS_OWN_KAFKA } from '../../test/real/kafka.ts';
-import { type SecuredKafka, startSecuredKafka } from '../../test/real/kafka-secured.ts';
+import { type SecuredKafka, SIGN_IN_MS, startSecuredKafka } from '../../test/real/kafka-secured.ts';
 import { until } from '../../test/until.ts';
 import type { Message } from '../bus.ts';
 import { topicsOf } from '../topics.ts';
+import { Cluster } from './cluster.ts';
+import { METADATA } from './requests.ts';
+import { kafkaOptions } from './settings.ts';
 
 const record = (topic: string): Message => ({ topic, key: 'k', headers: {}, value: Buffer.from('{}') });
 
@@ -76,6 +79,21 @@ describe.skipIf(!canStartKafka)(`Kafka with TLS, passwords and rights${NEEDS_OWN
   it('lets a client certificate in', async () => {
     const { cert, key } = secured.certificates.client('edge');
     await roundTrip(secured.withCertificate, { tls: { ...trusted(), cert_file: cert, key_file: key } }, 'edge');
+  });
+
+  it('signs in again on the same connection before the broker ends it, also while much is asked', async () => {
+    const loaded = configWith(secured.withPassword, { tls: trusted(), sasl: password('alice', 'scram-sha-256') });
+    const cluster = new Cluster(kafkaOptions(loaded, 'test').client, testLog);
+    onTestFinished(() => cluster.close());
+    const end = performance.now() + 2 * SIGN_IN_MS;
+    let asked = 0;
+    const ask = async () => {
+      // A connection that is cut off fails what was asked on it.
+      for (; performance.now() < end; asked += 1) await cluster.ask('any', 'main', METADATA, { topics: ['alice'] });
+    };
+    await cluster.ask('any', 'main', METADATA, { topics: ['alice'] });
+    await Promise.all([ask(), ask(), ask()]);
+    expect(asked).toBeGreaterThan(100);
   });
 
   it('says that the password is wrong', async () => {

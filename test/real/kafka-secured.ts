@@ -18,6 +18,9 @@ export interface SecuredKafka {
   allow(user: string, prefix: string, operation?: 'ALL' | 'DESCRIBE'): Promise<void>;
 }
 
+/** How long a sign-in by password lasts. */
+export const SIGN_IN_MS = 3000;
+
 /** @param dir of the test's own, for the certificates */
 export async function startSecuredKafka(dir: string): Promise<SecuredKafka> {
   const certificates = makeCertificates(dir);
@@ -36,6 +39,8 @@ export async function startSecuredKafka(dir: string): Promise<SecuredKafka> {
       'listener.name.secure.scram-sha-256.sasl.jaas.config': `${login('scram.ScramLoginModule')};`,
       'listener.name.secure.scram-sha-512.sasl.jaas.config': `${login('scram.ScramLoginModule')};`,
       'listener.name.secure.plain.sasl.jaas.config': `${login('plain.PlainLoginModule')} user_carol="carol-secret";`,
+      // Who has not signed in again by then is cut off.
+      'connections.max.reauth.ms': SIGN_IN_MS,
       'ssl.keystore.type': 'PEM',
       'ssl.keystore.location': keystore,
       'ssl.truststore.type': 'PEM',
