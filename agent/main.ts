@@ -11,6 +11,7 @@ import { Agent } from './agent.ts';
 import { bufferCommands, bufferExamples, joinSubcommand } from './buffer.ts';
 import { routersInForce } from './capacity.ts';
 import { collectUrl } from './collector.ts';
+import { compileWhenBusy } from './compilers.ts';
 import { doctorCommand, doctorExamples } from './doctor.ts';
 import { enrich, rawRecord } from './enrich.ts';
 import { inventoryCommand, inventoryExamples } from './inventory/command.ts';
@@ -69,6 +70,7 @@ void main(
         start: (loaded, log) => {
           if (loaded.routers.length === 0)
             throw new NdtError('CONFIG', `${loaded.file ?? 'the configuration'} names no routers: add some to "routers"`);
+          compileWhenBusy();
           return Agent.start(loaded, log);
         },
       }),
