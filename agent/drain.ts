@@ -9,7 +9,6 @@
  * A failure closes the gate for both lanes for a while, longer each time; what waits then is backlog. An uplink that takes a batch and
  * never answers is given up after `timeoutMs`; an answer that comes later still counts.
  */
-import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../common/errors.ts';
 import { Fault, type Logger } from '../common/logger.ts';
@@ -117,7 +116,7 @@ class Drain {
     outbox.markReplayed();
     // The lanes fail together: that is one failure.
     if (performance.now() < this.gateOpensAt) return;
-    this.gateOpensAt = performance.now() + this.pause / 2 + randomInt(this.pause);
+    this.gateOpensAt = performance.now() + this.pause / 2 + Math.random() * this.pause;
     this.pause = Math.min(this.pause * 2, RETRY_MS.most);
   }
 

@@ -1,8 +1,8 @@
 /** What an outbox is given, what it tells, and its defaults. */
-import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
+import { crc32 } from 'node:zlib';
 import type { WallClock } from '../wall-clock.ts';
 import type { Ledger } from './account.ts';
 import type { Policy } from './memory.ts';
@@ -105,7 +105,8 @@ export function withDefaults(options: OutboxOptions): Options {
 
 /** A name in memory of the machine, made from the place of the file. */
 function fallbackMark(file: string): string {
-  const name = createHash('sha256').update(resolve(file)).digest('hex').slice(0, 16);
+  // Node's cryptography would take half a megabyte of an agent's memory for it.
+  const name = crc32(resolve(file)).toString(16).padStart(8, '0');
   return `${existsSync('/dev/shm') ? '/dev/shm' : tmpdir()}/ndt-${basename(dirname(resolve(file)))}-${name}.seq`;
 }
 

@@ -11,7 +11,12 @@ export function compressionType(codec: Codec): number {
   return TYPES[codec];
 }
 
-/** Level 1 of gzip takes a third of the time of the usual one and gives a tenth away. */
+/**
+ * Level 1 of gzip takes a third of the time of the usual one and gives a tenth away. Zstandard is told the size: otherwise it lays out
+ * a megabyte of tables for a batch of any length, which takes half of its time.
+ */
 export async function compress(codec: Exclude<Codec, 'none'>, bytes: Buffer): Promise<Buffer> {
-  return codec === 'gzip' ? await promisify(gzip)(bytes, { level: 1 }) : await promisify(zstdCompress)(bytes);
+  return codec === 'gzip'
+    ? await promisify(gzip)(bytes, { level: 1 })
+    : await promisify(zstdCompress)(bytes, { pledgedSrcSize: bytes.length });
 }
