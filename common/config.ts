@@ -2,14 +2,16 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import schemaJson from '../config/ndt.schema.json' with { type: 'json' };
 import { codeOf, messageOf, NdtError } from './errors.ts';
 import { lineOf, parseFault } from './json-places.ts';
 import type { Config, HttpSettings, RouterSettings } from './schema.ts';
+import { readShipped, SHIPPED } from './shipped.ts';
 import { type Schema, suggestion, violations, withDefaults } from './validate.ts';
 
-/** Made from `schema.ts` by `npm run generate`. */
-const SCHEMA: Schema = schemaJson;
+/** Made from `schema.ts` by `npm run generate`. Read when it is needed, and not kept: it is long, and needed at the start and by reloads. */
+function readSchema(): Schema {
+  return JSON.parse(readShipped(SHIPPED.schema).toString()) as Schema;
+}
 
 export interface Loaded {
   config: Config;
@@ -57,7 +59,7 @@ export interface Option {
 }
 
 /** Every option, in the schema's order. */
-export function options(schema: Schema = SCHEMA): Option[] {
+export function options(schema: Schema = readSchema()): Option[] {
   const found: Option[] = [];
   const walk = (schema: Schema, path: string[]) => {
     for (const [name, child] of Object.entries(schema.properties ?? {})) {
@@ -79,11 +81,12 @@ const OTHER_VARIABLES = /^NDT_(CONFIG|RUNTIME_DIR|TEST_.*)$/;
  * @throws NdtError CONFIG naming file, line and field, what was expected, and what to do
  */
 export function loadConfig(file: string | undefined, env: NodeJS.ProcessEnv = process.env): Loaded {
+  const schema = readSchema();
   const path = file ?? env.NDT_CONFIG;
   const source = path === undefined ? undefined : readJson(path);
   const value: unknown = source === undefined ? {} : source.value;
   const fromEnv = new Map<string, string>();
-  const warnings = overrideFromEnv(value, env, fromEnv);
+  const warnings = overrideFromEnv(schema, value, env, fromEnv);
   const label = path ?? 'configuration';
   const complaints: string[] = [];
   const place = (at: string[]) => {
@@ -94,8 +97,8 @@ export function loadConfig(file: string | undefined, env: NodeJS.ProcessEnv = pr
   };
   const complain = (at: string[], text: string) => complaints.push(`${place(at)}: ${text}`);
 
-  const complete = withDefaults(SCHEMA, value);
-  for (const { at, text } of violations(SCHEMA, complete)) complain(at, text);
+  const complete = withDefaults(schema, value);
+  for (const { at, text } of violations(schema, complete)) complain(at, text);
   if (complaints.length > 0) throw refused(complaints);
   const config = complete as Config;
 
@@ -146,9 +149,9 @@ export function parseJson(text: string, path: string): JsonText {
 }
 
 /** Sets options from `NDT_…` variables in place; returns warnings about variables that no option has. */
-function overrideFromEnv(value: unknown, env: NodeJS.ProcessEnv, origin: Map<string, string>): string[] {
+function overrideFromEnv(schema: Schema, value: unknown, env: NodeJS.ProcessEnv, origin: Map<string, string>): string[] {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return [];
-  const known = new Map(options().map((option) => [option.variable, option]));
+  const known = new Map(options(schema).map((option) => [option.variable, option]));
   const warnings: string[] = [];
   for (const [name, text] of Object.entries(env)) {
     if (!name.startsWith('NDT_') || text === undefined || text === '' || OTHER_VARIABLES.test(name)) continue;

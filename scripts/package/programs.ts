@@ -26,7 +26,7 @@ export const PACKAGED: { readonly [name in ProgramName]: PackagedProgram } = {
   'ndt-agent': {
     summary: 'edge agent: reads routers’ counters, works the rates out and ships every record',
     entry: 'binary/agent.ts',
-    shipped: [],
+    shipped: [SHIPPED.schema],
     flags: AGENT_FLAGS,
     environment: { NODE_ENV: 'production', ...AGENT_ENVIRONMENT },
     links: [],
@@ -34,7 +34,7 @@ export const PACKAGED: { readonly [name in ProgramName]: PackagedProgram } = {
   'ndt-aggregator': {
     summary: 'aggregator: takes agents’ records in, keeps, infers and shows them',
     entry: 'binary/aggregator.ts',
-    shipped: [SHIPPED.models, ...SHIPPED.page, ...SHIPPED.charts],
+    shipped: [SHIPPED.schema, SHIPPED.models, ...SHIPPED.page, ...SHIPPED.charts],
     // SIGUSR1 would open a debugger.
     flags: ['--disable-sigusr1'],
     environment: { NODE_ENV: 'production' },
