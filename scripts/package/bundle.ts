@@ -8,13 +8,17 @@ import { join, relative } from 'node:path';
 import { type BuildOptions, build, type Plugin, transform } from 'esbuild';
 import { NdtError } from '../../common/errors.ts';
 
-/** What a package asks for and we never use: it stands behind a switch that we do not turn. */
-const NEVER_USED: readonly string[] = [
-  // of mqtt.js, for browsers
-  'worker-timers',
-  // of pino, for logs written by threads
-  'thread-stream',
-];
+/** What a package asks for and we never use: it stands behind a switch that we do not turn. And what it gets instead. */
+const NEVER_USED: { readonly [name: string]: string } = {
+  // Of mqtt.js, for browsers.
+  'worker-timers': '{}',
+  // Of mqtt.js, for version 5 of the protocol.
+  'lru-cache': '{}',
+  // Of mqtt.js, which tells with it what it does where the variable DEBUG is set.
+  debug: '() => () => {}',
+  // Of pino, for logs written by threads.
+  'thread-stream': '{}',
+};
 
 /** Parts of Node that cost memory and that most processes never touch. */
 const LATE: readonly string[] = [
@@ -123,13 +127,16 @@ function onlyVersion(root: string): Plugin {
   };
 }
 
-/** Nothing in place of a package: what asks for it gets an empty object. */
+/** Nothing, or next to nothing, in place of a package. */
 function neverUsed(): Plugin {
   return {
     name: 'never-used',
     setup({ onResolve, onLoad }) {
-      onResolve({ filter: new RegExp(`^(${NEVER_USED.join('|')})$`) }, ({ path }) => ({ path, namespace: 'never-used' }));
-      onLoad({ filter: /.*/, namespace: 'never-used' }, () => ({ contents: 'module.exports = {};', loader: 'js' }));
+      onResolve({ filter: new RegExp(`^(${Object.keys(NEVER_USED).join('|')})$`) }, ({ path }) => ({ path, namespace: 'never-used' }));
+      onLoad({ filter: /.*/, namespace: 'never-used' }, ({ path }) => ({
+        contents: `module.exports = ${NEVER_USED[path]};`,
+        loader: 'js',
+      }));
     },
   };
 }
