@@ -1,7 +1,7 @@
 import kafkajs from 'kafkajs';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { busContract } from '../test/contract/bus.ts';
-import { busOn } from '../test/kafka-bus.ts';
+import { busOn, configWith, testLog } from '../test/kafka-bus.ts';
 import { Pipeline } from '../test/kafka-pipeline.ts';
 import { hasKcat, NEEDS_KCAT, produce, readTopic } from '../test/kcat.ts';
 import {
@@ -17,6 +17,9 @@ import {
 import { until } from '../test/until.ts';
 import type { Message, Stage } from './bus.ts';
 import type { KafkaBus } from './bus-kafka.ts';
+import { Cluster } from './kafka/cluster.ts';
+import { initProducerId } from './kafka/producer-id.ts';
+import { kafkaOptions } from './kafka/settings.ts';
 import { topicsOf } from './topics.ts';
 
 let names = 0;
@@ -153,6 +156,44 @@ describe.skipIf(!hasKafka)(`the bus on Kafka${NEEDS_KAFKA}`, () => {
     for (let i = 2; i <= 7; i += 1) await fresh.append([message(topic, null, String(i))]);
     await until(() => got.length === 7, 'those of the new partitions');
     expect(new Set(got).size).toBe(7);
+  });
+
+  it('goes on when somebody took all seats of the group, whoever of its members notices, and doubles nothing', async () => {
+    const topic = unique();
+    const copies = `${topic}-copies`;
+    const writer = open({ kafka: { topics: { create: true, partitions: 2, replication: 1, retention_ms: 0 } } });
+    const keys = Array.from({ length: 8 }, (_, i) => `key ${i}`);
+    const members: KafkaBus[] = [open(), open()];
+    /** Who had which keys last. */
+    const holders = new Map<string, KafkaBus>();
+    for (const bus of members) {
+      collect(bus, topic, topic, (batch) => {
+        for (const { key } of batch) holders.set(key ?? '', bus);
+        return { append: batch.map(({ key, value }) => message(copies, key, value.toString())) };
+      });
+    }
+    const got = collect(writer, `${topic}-read`, copies);
+    let sent = 0;
+    const send = async (some: readonly string[]) => {
+      await writer.append(some.map((key) => message(topic, key, `${key}, ${sent}`)));
+      sent += some.length;
+      await until(() => got.length === sent, `${sent} copies`, 10_000);
+    };
+    await send(keys);
+    await until(async () => {
+      await send(keys);
+      return new Set(holders.values()).size === 2;
+    }, 'both members to have a partition');
+
+    const cluster = new Cluster(kafkaOptions(configWith(bootstrap), 'sleeper').client, testLog);
+    onTestFinished(() => cluster.close());
+    for (const bus of members) {
+      // As a leader does that was asleep and goes on where it was.
+      for (let seat = 0; seat < 16; seat += 1) await initProducerId(cluster, `ndt.${topic}.${seat}`, 15_000, 10_000);
+      await send(keys.filter((key) => holders.get(key) === bus));
+    }
+    await send(keys);
+    expect(new Set(got).size).toBe(got.length);
   });
 
   it('reads a topic from its start when it was deleted and made again', async () => {

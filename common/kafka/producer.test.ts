@@ -38,7 +38,7 @@ const SAFE_DOWNGRADE = 2;
 const WITHIN_MS = 20_000;
 const TRANSACTION_MS = 60_000;
 
-describe.skipIf(!canStartKafka || !hasKcat)(`a producer of seldom transactions${NEEDS_OWN_KAFKA}${NEEDS_KCAT}`, () => {
+describe.skipIf(!canStartKafka || !hasKcat)(`transactions of version 2${NEEDS_OWN_KAFKA}${NEEDS_KCAT}`, () => {
   let kafka: Kafka;
   beforeAll(async () => {
     kafka = await startKafka();
@@ -55,7 +55,7 @@ describe.skipIf(!canStartKafka || !hasKcat)(`a producer of seldom transactions${
     const send = async (from: number, to: number) => {
       if (!producer.ready) await producer.init(WITHIN_MS);
       const messages = Array.from({ length: to - from + 1 }, (_, i) => ({ topic, key: 'r1', headers: {}, value: String(from + i) }));
-      await producer.seldomTransaction(messages, { group: id, positions: [{ ...at, offset: to + 1 }] }, WITHIN_MS);
+      await producer.transactionV2(messages, { group: id, positions: [{ ...at, offset: to + 1 }] }, WITHIN_MS);
     };
     /** Of the next identity; taking it ends ours. */
     const epoch = async () => (await initProducerId(cluster, id, TRANSACTION_MS, WITHIN_MS)).producerEpoch;

@@ -121,10 +121,10 @@ export class Producer {
   }
 
   /**
-   * The same with transactions version 2 (KIP-890), where the cluster has it: three questions instead of five, and each transaction has
-   * an epoch of its own. One that follows close on another waits 20 ms at the broker, so it is for those who seldom have one.
+   * The same in three questions instead of five, where the cluster has transactions of version 2 (KIP-890). Each has an epoch of its own:
+   * not for the seats of a group, whose epochs its leader hands out for as long as they are shared.
    */
-  async seldomTransaction(
+  async transactionV2(
     messages: readonly Outgoing[],
     offsets: GroupPositions,
     within: number,
