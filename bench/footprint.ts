@@ -92,8 +92,11 @@ function startOf(dir: string, agent: string): { rows: Row[]; firstRecordMs: numb
   };
 }
 
-/** One after the other, so that none waits for another. */
-async function measureAll(dir: string): Promise<Row[]> {
+/**
+ * Memory and processor time of the binaries in this folder, as `npm run package` lays them out, at one poll a second; one after the other,
+ * so that none waits for another.
+ */
+export async function measureAll(dir: string): Promise<Row[]> {
   const ports = { http: await freePort(0), mqtt: await freePort(0), agent: await freePort(0), kafkaAgent: await freePort(0) };
   const settings = { polling_interval: 1, routers: [{ r1: { interfaces: ['*', 'lo'] } }], log: { format: 'json' } };
   const aggregator = await Watched.start(dir, 'ndt-aggregator', ports.http, {

@@ -4,9 +4,11 @@ import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { measureAll } from '../../bench/footprint.ts';
 import { buildPackage, canPackage, emulated, hasArm64 } from '../package.ts';
 import { ROUTER, runBinary, walk } from '../package-walk.ts';
 import { Pair } from '../programs.ts';
+import { canStartKafka } from '../real/kafka.ts';
 import { tempDir } from '../tempdir.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -68,6 +70,16 @@ describe.skipIf(!canPackage)('the package (made on Linux with glibc)', () => {
       for (const component of bom.components) expect(texts).toContain(`${component.name} ${component.version}`);
       // Node's own text has those of everything that is linked into it.
       expect(texts).toContain('OpenSSL');
+    }
+  });
+
+  it('is as small and as light as docs/footprint.md says, with some room for another machine', async () => {
+    const agents = (await measureAll(dist)).filter(({ what }) => String(what).startsWith('ndt-agent'));
+    console.log(agents);
+    expect(agents).toHaveLength(canStartKafka ? 2 : 1);
+    for (const { what, 'MB anonymous': memory, '% of a core': share } of agents) {
+      expect(Number(memory), `memory of ${what} [MB]`).toBeLessThan(14.5);
+      expect(Number(share), `share of a core of ${what} [%]`).toBeLessThan(0.8);
     }
   });
 
