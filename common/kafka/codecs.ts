@@ -1,6 +1,6 @@
 /** Compression of record batches, with Node's own zlib. */
 import { promisify } from 'node:util';
-import { gzip, zstdCompress } from 'node:zlib';
+import { gzip, gzipSync, zstdCompress, zstdCompressSync } from 'node:zlib';
 
 export type Codec = 'gzip' | 'zstd' | 'none';
 
@@ -16,7 +16,12 @@ export function compressionType(codec: Codec): number {
  * a megabyte of tables for a batch of any length, which takes half of its time.
  */
 export async function compress(codec: Exclude<Codec, 'none'>, bytes: Buffer): Promise<Buffer> {
-  return codec === 'gzip'
-    ? await promisify(gzip)(bytes, { level: 1 })
-    : await promisify(zstdCompress)(bytes, { pledgedSrcSize: bytes.length });
+  const atOnce = bytes.length <= AT_ONCE_BYTES;
+  if (codec === 'gzip') return atOnce ? gzipSync(bytes, GZIP) : await promisify(gzip)(bytes, GZIP);
+  const options = { pledgedSrcSize: bytes.length };
+  return atOnce ? zstdCompressSync(bytes, options) : await promisify(zstdCompress)(bytes, options);
 }
+
+const GZIP = { level: 1 };
+/** Up to here the way to another thread and back takes longer than the compression: 0.24 against 0.08 to 0.14 ms of processor time. */
+const AT_ONCE_BYTES = 16 * 1024;
