@@ -161,6 +161,13 @@ describe('the environment', () => {
     expect(Object.keys(config.routers[0] ?? {})).toEqual(['x1']);
     expect(warnings).toEqual(['the environment variable NDT_POLING_INTERVAL is no option of ndt; did you mean "NDT_POLLING_INTERVAL"?']);
   });
+  it('takes lists as JSON or between commas, also of addresses that begin with a bracket', () => {
+    const brokers = (text: string) => loadConfig(undefined, { NDT_KAFKA_BROKERS: text }).config.kafka.brokers;
+    expect(brokers('[fd00::7]:9092')).toEqual(['[fd00::7]:9092']);
+    expect(brokers('[fd00::7]:9092, k2:9092')).toEqual(['[fd00::7]:9092', 'k2:9092']);
+    expect(brokers(' ["k1:9092", "[::1]:9092"]')).toEqual(['k1:9092', '[::1]:9092']);
+    expect(refusal(undefined, { NDT_KAFKA_BROKERS: '["k1:9092"' })).toMatch(/^environment variable NDT_KAFKA_BROKERS: expected a list/);
+  });
   it('has one variable for one option', () => {
     const variables = options().map(({ variable }) => variable);
     expect(new Set(variables).size).toBe(variables.length);

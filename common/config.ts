@@ -177,7 +177,8 @@ function fromText(text: string, schema: Schema): unknown {
   if (schema.type === 'integer' || schema.type === 'number')
     return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
   if (schema.type === 'boolean') return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
-  if (schema.type === 'array' && (schema.items?.type === 'string' || schema.items?.enum !== undefined) && !text.startsWith('['))
+  // As JSON it begins with a string; the address `[::1]:9092` begins with a bracket as well.
+  if (schema.type === 'array' && (schema.items?.type === 'string' || schema.items?.enum !== undefined) && !/^\s*\[\s*["\]]/.test(text))
     return text.split(',').map((part) => part.trim());
   if (schema.type === 'array' || schema.type === 'object') {
     try {
