@@ -152,7 +152,8 @@ export class OutboxDb {
       }
       this.statements = prepare(this.db);
       this.setMaxBytes(maxBytes);
-      this.load();
+      // Another program may be writing.
+      this.db.transaction(() => this.load())();
     } catch (error) {
       this.close();
       throw error;
@@ -215,7 +216,7 @@ export class OutboxDb {
     return this.version !== undefined && this.statements.dataVersion.get()?.data_version !== this.version;
   }
 
-  /** Reads account and counts as they stand. @throws DamageError where they cannot be right */
+  /** Reads account and counts as they stand. Inside a transaction: they are of one moment then. @throws DamageError where they cannot be right */
   load(): void {
     const { all, free } = this.pages();
     if (all * PAGE > sizeOnDisk(this.file) + sizeOnDisk(`${this.file}-wal`) || free >= all)
