@@ -7,38 +7,36 @@ import pkg from '../../package.json' with { type: 'json' };
 import { tempDir } from '../../test/tempdir.ts';
 import { turnOffDeadlockDetection, VARIABLE } from './deadlock-detection.ts';
 import { FILE, SECTION, sectionsOf } from './elf.ts';
-import { ARCHITECTURES } from './programs.ts';
 import { strip } from './strip.ts';
 
-const node = (arch: string) => fileURLToPath(new URL(`../../.ndt/node-v${pkg.ndt.node.version}/linux-${arch}/bin/node`, import.meta.url));
-const isThere = (arch: string) => existsSync(node(arch));
+const node = fileURLToPath(new URL(`../../.ndt/node-v${pkg.ndt.node.version}/linux-${process.arch}/bin/node`, import.meta.url));
+const isThere = existsSync(node);
 
-for (const arch of ARCHITECTURES)
-  describe.skipIf(!isThere(arch))(`Node for ${arch}${isThere(arch) ? '' : ' (skipped: npm run package brings it)'}`, () => {
-    test('one value changes, and a second time none', () => {
-      const before = readFileSync(node(arch));
-      const after = Buffer.from(before);
-      turnOffDeadlockDetection(after, 'node');
-      const changed = differences(before, after);
-      expect(changed).toHaveLength(1);
-      expect([before[changed[0] ?? 0], after[changed[0] ?? 0]]).toEqual([2, 0]);
-      const again = Buffer.from(after);
-      turnOffDeadlockDetection(again, 'node');
-      expect(again.equals(after)).toBe(true);
-      expect(() => turnOffDeadlockDetection(strip(before, 'node'), 'node')).toThrow(/there is no such variable/);
-    });
-
-    test.skipIf(arch !== process.arch)('runs, in less memory', () => {
-      const elf = readFileSync(node(arch));
-      turnOffDeadlockDetection(elf, 'node');
-      const file = join(tempDir(), 'node');
-      writeFileSync(file, elf, { mode: 0o755 });
-      const memory = (binary: string) => Math.min(...Array.from({ length: 5 }, () => anonymousKb(binary)));
-      const [before, after] = [memory(node(arch)), memory(file)];
-      console.log(`anonymous memory of Node: ${before} kB, ${after} kB without the search for deadlocks`);
-      expect(before - after).toBeGreaterThan(500);
-    });
+describe.skipIf(!isThere)(`the Node of binaries${isThere ? '' : ' (skipped: npm run package brings it)'}`, () => {
+  test('one value changes, and a second time none', () => {
+    const before = readFileSync(node);
+    const after = Buffer.from(before);
+    turnOffDeadlockDetection(after, 'node');
+    const changed = differences(before, after);
+    expect(changed).toHaveLength(1);
+    expect([before[changed[0] ?? 0], after[changed[0] ?? 0]]).toEqual([2, 0]);
+    const again = Buffer.from(after);
+    turnOffDeadlockDetection(again, 'node');
+    expect(again.equals(after)).toBe(true);
+    expect(() => turnOffDeadlockDetection(strip(before, 'node'), 'node')).toThrow(/there is no such variable/);
   });
+
+  test('runs, in less memory', () => {
+    const elf = readFileSync(node);
+    turnOffDeadlockDetection(elf, 'node');
+    const file = join(tempDir(), 'node');
+    writeFileSync(file, elf, { mode: 0o755 });
+    const memory = (binary: string) => Math.min(...Array.from({ length: 5 }, () => anonymousKb(binary)));
+    const [before, after] = [memory(node), memory(file)];
+    console.log(`anonymous memory of Node: ${before} kB, ${after} kB without the search for deadlocks`);
+    expect(before - after).toBeGreaterThan(500);
+  });
+});
 
 const REFUSED: Array<[string, Partial<Variable>, RegExp]> = [
   ['without the variable', { name: 'another' }, /there is no such variable/],
