@@ -8,7 +8,7 @@ import { connect as connectTls } from 'node:tls';
 import { KafkaError, TransportError } from './errors.ts';
 import { API_VERSIONS, type Api, type BrokerAbilities, SASL_AUTHENTICATE, SASL_HANDSHAKE } from './requests.ts';
 import type { ClientSettings, Sasl } from './settings.ts';
-import { transportErrorOf } from './transport-errors.ts';
+import { notKafka, transportErrorOf } from './transport-errors.ts';
 import { Reader, Writer } from './wire.ts';
 
 export interface Endpoint {
@@ -223,7 +223,7 @@ export class BrokerConnection {
       const bytes = this.chunks.length === 1 && this.chunks[0] !== undefined ? this.chunks[0] : Buffer.concat(this.chunks);
       const length = bytes.readInt32BE(0);
       if (length < LENGTH_BYTES || length > LONGEST_ANSWER) {
-        this.lose(new Error('what it answers is not Kafka’s protocol'));
+        this.destroy(notKafka(bytes, this.address, this.settings));
         return;
       }
       this.needed = LENGTH_BYTES + length;

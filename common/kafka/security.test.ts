@@ -115,7 +115,9 @@ describe.skipIf(!canStartKafka)(`Kafka with TLS, passwords and rights${NEEDS_OWN
   });
 
   it('says that TLS, or its absence, is what the port wants', async () => {
-    expect(await firstFault({ sasl: password('alice', 'scram-sha-512') })).toMatch(/if it expects TLS, set kafka\.tls/);
+    expect(await firstFault({ sasl: password('alice', 'scram-sha-512') })).toMatch(
+      /^the broker localhost:\d+ wants TLS on this port: set kafka\.tls$/,
+    );
     expect(await firstFault({ tls: trusted() }, secured.internal)).toMatch(/does not speak TLS|leave out kafka\.tls/);
   });
 

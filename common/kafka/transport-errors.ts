@@ -97,6 +97,18 @@ export function transportErrorOf(
   return make('closed', `the connection to ${broker} was lost (${step}: ${messageOf(error)}); what it has not confirmed is sent again`);
 }
 
+/** First byte of a TLS alert (RFC 8446, 5.1): what a TLS server answers to anything that is not TLS. */
+const TLS_ALERT = 0x15;
+
+/** What was answered cannot be an answer of Kafka. */
+export function notKafka(answer: Buffer, address: string, settings: ClientSettings): TransportError {
+  const message =
+    answer[0] === TLS_ALERT && !settings.encrypted
+      ? `the broker ${address} wants TLS on this port: set kafka.tls`
+      : `what answers at ${address} is no Kafka broker: set kafka.brokers to the host and port of one`;
+  return new TransportError('refused', address, message);
+}
+
 function tlsHint(settings: ClientSettings | undefined): string {
   if (settings?.encrypted !== true) return 'if it expects TLS, set kafka.tls';
   if (settings.certified)

@@ -16,7 +16,7 @@ RUN apt-get update \
 COPY --chmod=0755 linux-${ARCH}/ndt-agent /usr/bin/ndt-agent
 # Where the program unpacks its SQLite addon for a moment: an emptyDir or tmpfs that allows execution.
 ENV NDT_RUNTIME_DIR=/run/ndt
-# Its threads share one area of memory, and what is freed goes back to the kernel: 2.5 MB less.
+# Its threads share one area of memory, and what is freed goes back to the kernel: up to 1 MB less.
 ENV MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=32768 MALLOC_TRIM_THRESHOLD_=65536 MALLOC_TOP_PAD_=16384
 USER 65532:65532
 WORKDIR /var/lib/ndt-agent

@@ -8,7 +8,7 @@ import { measureAll } from '../../bench/footprint.ts';
 import { buildPackage, canPackage, emulated, hasArm64 } from '../package.ts';
 import { ROUTER, runBinary, walk } from '../package-walk.ts';
 import { Pair } from '../programs.ts';
-import { canStartKafka } from '../real/kafka.ts';
+import { canStartKafka, NEEDS_OWN_KAFKA } from '../real/kafka.ts';
 import { tempDir } from '../tempdir.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -73,13 +73,14 @@ describe.skipIf(!canPackage)('the package (made on Linux with glibc)', () => {
     }
   });
 
-  it('is as small and as light as docs/footprint.md says, with some room for another machine', async () => {
+  it.skipIf(!canStartKafka)(`is as small and as light as it is to be${NEEDS_OWN_KAFKA}`, async () => {
     const agents = (await measureAll(dist)).filter(({ what }) => String(what).startsWith('ndt-agent'));
     console.log(agents);
-    expect(agents).toHaveLength(canStartKafka ? 2 : 1);
+    expect(agents).toHaveLength(2);
     for (const { what, 'MB anonymous': memory, '% of a core': share } of agents) {
-      expect(Number(memory), `memory of ${what} [MB]`).toBeLessThan(14.5);
-      expect(Number(share), `share of a core of ${what} [%]`).toBeLessThan(0.8);
+      expect(Number(memory), `memory of ${what} [MB]`).toBeLessThanOrEqual(14);
+      // The aim is 0.5; what else the machine does costs everyone's caches.
+      expect(Number(share), `share of a core of ${what} [%]`).toBeLessThan(0.7);
     }
   });
 
