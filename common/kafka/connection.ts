@@ -17,6 +17,8 @@ export interface Endpoint {
 }
 
 interface Waiting {
+  /** Of the request. */
+  name: string;
   correlationId: number;
   resolve: (answer: Buffer) => void;
   reject: (error: Error) => void;
@@ -104,14 +106,9 @@ export class BrokerConnection {
   }
 
   /** Whether the broker takes a request, in the version that we make it in. */
-  takes(api: Pick<Api<never, unknown>, 'key' | 'version'>): boolean {
+  private takes(api: Pick<Api<never, unknown>, 'key' | 'version'>): boolean {
     const offered = this.abilities.versions.get(api.key);
     return offered !== undefined && offered.min <= api.version && api.version <= offered.max;
-  }
-
-  /** The level of a feature that all brokers of the cluster have agreed on; 0 where they have not. */
-  feature(name: string): number {
-    return this.abilities.features.get(name) ?? 0;
   }
 
   /**
@@ -143,8 +140,13 @@ export class BrokerConnection {
   }
 
   /** Destroys it for whatever went wrong, put into words. */
-  private lose(error: unknown, step = this.step): void {
+  private lose(error: unknown, step = this.under): void {
     this.destroy(transportErrorOf(error, this.address, step, this.settings));
+  }
+
+  /** What is under way. */
+  private get under(): string {
+    return this.step === 'use' ? (this.waiting[0]?.name ?? 'nothing was asked') : this.step;
   }
 
   private async connected(): Promise<void> {
@@ -206,7 +208,7 @@ export class BrokerConnection {
       () => this.lose(new Error('timed out'), this.step === 'use' ? api.name : this.step),
       this.settings.requestTimeoutMs,
     );
-    this.waiting.push({ correlationId, resolve, reject, timer });
+    this.waiting.push({ name: api.name, correlationId, resolve, reject, timer });
     this.socket.write(to.bytes);
     const from = new Reader(await promise);
     // Of ApiVersions alone the answer has the old header, for who does not know the version yet.
