@@ -89,7 +89,8 @@ describe.skipIf(!hasPrometheus)(`with a real Prometheus${NEEDS_PROMETHEUS}`, () 
     }
     expect(compared).toBe(22);
     const loss = published.get('container_network_receive_packet_loss_percentage')?.get(SANDBOXES[0] ?? '');
-    expect(Number([...(loss?.values() ?? [])][0])).toBeCloseTo(2, 0);
+    // What the exporter drops: one packet in 50, rounded down twice.
+    expect(Number([...(loss?.values() ?? [])][0])).toBeCloseTo(2, 1);
   });
 
   it('takes series of kube-state-metrics beside it', async () => {
