@@ -5,18 +5,19 @@
  * V8 lets the space for new objects grow to 16 MB before it looks through it, and looks through the rest only when it has doubled: a
  * process of 20 MB would keep what its start left behind for good, and grow by a megabyte a minute besides, half of it outside of V8 in what
  * its garbage holds on to. So the garbage is collected soon after the start, when what only the start needed (also compiled code) can go,
- * and then three times a minute, and more often where more is polled; it takes 10 ms each.
+ * and then three times a minute, and more often where more is polled; it takes 10 to 20 ms each, between polls.
  */
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { untilBetweenTicks } from './poller.ts';
 
 setFlagsFromString('--semi-space-growth-factor=1');
 setFlagsFromString('--max-semi-space-size=1');
 setFlagsFromString('--expose-gc');
 
-/** After the start, between looks at the size, and at the longest between collections [ms]. */
+/** After the start, and between looks at the size, at least; and at the longest between collections [ms]. */
 const SETTLED_MS = 5000;
-const LOOK_MS = 4000;
+const LOOK_MS = 3500;
 const EVERY_MS = 20_000;
 /** Growth of what has outlived the space for new objects that is worth a collection before its time [bytes]. */
 const GROWTH = 384 * 1024;
@@ -38,11 +39,18 @@ function collect(flavor: 'last-resort' | 'regular'): void {
   at = performance.now();
 }
 
-setTimeout(() => {
+function betweenTicks(atLeastMs: number, work: () => void): void {
+  setTimeout(work, untilBetweenTicks(process.hrtime.bigint(), atLeastMs)).unref();
+}
+
+function look(): void {
+  if (performance.now() - at >= EVERY_MS || oldSpace() > size + GROWTH) collect('regular');
+  betweenTicks(LOOK_MS, look);
+}
+
+betweenTicks(SETTLED_MS, () => {
   // What the first one finds unused, the second one throws away.
   collect('last-resort');
   collect('last-resort');
-  setInterval(() => {
-    if (performance.now() - at >= EVERY_MS || oldSpace() > size + GROWTH) collect('regular');
-  }, LOOK_MS).unref();
-}, SETTLED_MS).unref();
+  betweenTicks(LOOK_MS, look);
+});

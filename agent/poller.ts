@@ -18,6 +18,17 @@ export function untilNextTick(nowNs: bigint, intervalNs: bigint): bigint {
   return intervalNs - (nowNs % intervalNs);
 }
 
+/** Past a whole second: 50 ms and more from every tick of intervals of whole seconds, and of 0.5, 0.25, 0.2 and 0.1 s. */
+const QUIET_NS = 550_000_000n;
+const SECOND_NS = 1_000_000_000n;
+
+/** Milliseconds until a moment between the ticks, at least so many: for work that would hold a poll up. */
+export function untilBetweenTicks(nowNs: bigint, atLeastMs: number): number {
+  const earliest = nowNs + BigInt(atLeastMs) * 1_000_000n;
+  const wait = (SECOND_NS + QUIET_NS - (earliest % SECOND_NS)) % SECOND_NS;
+  return atLeastMs + Number(wait) / 1e6;
+}
+
 /** Polls one router until `signal` aborts; a poll under way then ends first. `kill` ends that one too. */
 export async function pollRouter(
   router: Router,
