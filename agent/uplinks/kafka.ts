@@ -140,7 +140,7 @@ class KafkaUplink implements Uplink {
       const position = { ...this.anchor, offset: next.highest + 1, metadata: next.encode(METADATA_CHARACTERS) };
       const messages = left.map(({ topic, key, headers, body }) => ({ topic, key, headers, value: body }));
       try {
-        await producer.transactionV2(
+        await producer.transaction(
           messages,
           { group: this.identity, positions: [position] },
           this.kafka.transactionTimeoutMs * 0.6,

@@ -46,7 +46,7 @@ const WATCH_MS = 2000;
 const STOP_MS = 3000;
 const LEAVE_MS = 1000;
 const RETRY_MS = { first: 100, most: 5000 };
-const GATHER = { below: 100, ms: 2 };
+const GATHER = { below: 100, ms: 1 };
 const RESYNC_MS = { first: 10, most: 2000 };
 
 type Ending = 'stop' | 'rejoin' | 'resync';
@@ -166,9 +166,10 @@ export class GroupConsumer {
     }
   }
 
-  private async generation({ partitions, seat }: Joined, signal: AbortSignal, well: () => void): Promise<void> {
+  private async generation({ partitions, seat, fresh }: Joined, signal: AbortSignal, well: () => void): Promise<void> {
     const producer = seat === undefined ? undefined : new Producer(this.cluster, this.maker, this.options.kafka, this.seatId(seat.number));
-    if (seat !== undefined) producer?.adopt(seat);
+    if (seat !== undefined && fresh) producer?.adopt(seat);
+    else await this.takeSeat(producer);
     for (let pause = RESYNC_MS.first; ; pause = Math.min(pause * 2, RESYNC_MS.most)) {
       const positions = await this.positions(partitions);
       await this.restore(true);
@@ -185,11 +186,20 @@ export class GroupConsumer {
       if (ending !== 'resync') return;
       await Promise.race([sleep(pause), this.member.ended, this.stopped.promise]);
       if (signal.aborted || this.member.mustRejoin) return;
-      await producer?.init(this.options.kafka.transactionTimeoutMs);
-      // Ours only if the group's generation still is: otherwise we have just shut out our successor, who will come back from that, and
-      // must not write ourselves.
-      await this.member.heartbeat();
+      await this.takeSeat(producer);
     }
+  }
+
+  /**
+   * Takes the next epoch of our seat, which ends what is open under it.
+   * @throws KafkaError where the seat is not ours any more
+   */
+  private async takeSeat(producer: Producer | undefined): Promise<void> {
+    // Who was shut out by a new generation learns it here, and disturbs nobody.
+    await this.member.heartbeat();
+    await producer?.init(this.options.kafka.transactionTimeoutMs);
+    // A generation that began meanwhile: we have just shut out our successor, who will come back from that, and must not write ourselves.
+    await this.member.heartbeat();
   }
 
   private async positions(partitions: readonly TopicPartition[]): Promise<Position[]> {
@@ -233,12 +243,6 @@ export class GroupConsumer {
         await this.commit(handled.outcome, batch.positions, producer);
       } catch (error) {
         if (isRejoin(error)) return 'rejoin';
-        if (isFenced(error)) {
-          // The transaction took too long, or a new generation shuts us out: the group knows which.
-          this.fault(error);
-          this.member.rejoin();
-          return 'rejoin';
-        }
         if (error instanceof RecordRefused) this.delicate.add(error.topic);
         if (!signal.aborted) this.fault(error);
         return 'resync';
@@ -287,8 +291,7 @@ export class GroupConsumer {
           `${group}: ${error.topic} refuses a record of ${culprit.value.length} bytes (${error.type}); it goes to the dead letters: raise max.message.bytes of the topic`,
         );
         sendable = sendable.map((message, i) => (i === index ? deadLetter(culprit, error.type) : message));
-        await producer.init(within);
-        await this.member.heartbeat();
+        await this.takeSeat(producer);
       }
     }
     if (outcome?.state !== undefined) this.view.apply(outcome.state);
@@ -296,6 +299,9 @@ export class GroupConsumer {
 
   private fault(error: unknown): void {
     const { group, kafka, onFault } = this.options;
-    onFault(`${group}: ${explain(error, kafka.client.user).message}`);
+    const message = isFenced(error)
+      ? 'a transaction was ended from outside: the group was shared out anew, or it took longer than kafka.transaction_timeout; its messages are handled again'
+      : explain(error, kafka.client.user).message;
+    onFault(`${group}: ${message}`);
   }
 }

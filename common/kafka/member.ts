@@ -22,6 +22,8 @@ export interface Share {
 
 export interface Joined extends Share {
   leader: boolean;
+  /** Not so where the group had not changed since we joined before: it is the share, and the seat's epoch, of that time. */
+  fresh: boolean;
 }
 
 const { MemberMetadata, MemberAssignment } = kafkajs.AssignerProtocol;
@@ -64,6 +66,7 @@ export class Member {
     this.stopHeartbeat();
     try {
       const answer = await this.askToJoin(topics);
+      const fresh = answer.generation !== this.generation;
       this.generation = answer.generation;
       this.memberId = answer.memberId;
       const leader = answer.leaderId === answer.memberId;
@@ -73,7 +76,7 @@ export class Member {
       this.over = Promise.withResolvers();
       this.isOver = false;
       void this.heartbeats();
-      return { ...decodeShare(share), leader };
+      return { ...decodeShare(share), leader, fresh };
     } catch (error) {
       if (typeOf(error) === 'UNKNOWN_MEMBER_ID') this.memberId = '';
       throw error;

@@ -55,7 +55,7 @@ describe.skipIf(!canStartKafka || !hasKcat)(`transactions of version 2${NEEDS_OW
     const send = async (from: number, to: number) => {
       if (!producer.ready) await producer.init(WITHIN_MS);
       const messages = Array.from({ length: to - from + 1 }, (_, i) => ({ topic, key: 'r1', headers: {}, value: String(from + i) }));
-      await producer.transactionV2(messages, { group: id, positions: [{ ...at, offset: to + 1 }] }, WITHIN_MS);
+      await producer.transaction(messages, { group: id, positions: [{ ...at, offset: to + 1 }] }, WITHIN_MS);
     };
     /** Of the next identity; taking it ends ours. */
     const epoch = async () => (await initProducerId(cluster, id, TRANSACTION_MS, WITHIN_MS)).producerEpoch;

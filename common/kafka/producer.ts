@@ -37,6 +37,12 @@ export interface GroupPositions {
   positions: readonly Position[];
 }
 
+/**
+ * Between the end of a transaction of version 2 and what the next one writes. Its end is confirmed a moment before it is complete; a broker that
+ * meets the next one within that moment puts it off by 20 ms (add.partitions.to.txn.retry.backoff.ms).
+ */
+const REST_MS = 1;
+
 const NONE: ReadonlySet<string> = new Set();
 
 export class Producer {
@@ -48,6 +54,8 @@ export class Producer {
   private readonly batches: Batches;
   private timeless = false;
   private version2: boolean | undefined;
+  /** By `performance.now()`. */
+  private restUntil = 0;
 
   constructor(cluster: Cluster, maker: TopicMaker, options: KafkaOptions, transactionalId?: string) {
     this.cluster = cluster;
@@ -97,48 +105,38 @@ export class Producer {
   }
 
   /**
-   * One transaction: all messages and positions become visible at once, or none.
+   * One transaction: all messages and positions become visible at once, or none. Five questions, or three where the cluster has
+   * transactions of version 2 (KIP-890): what is written there joins the transaction by being written, and each transaction has an epoch
+   * of its own.
    * When it throws, it may have been committed or not; after `init` that is settled, and the group's positions tell which.
+   * @param offsets at least one
    */
   async transaction(
-    messages: readonly Outgoing[],
-    offsets: GroupPositions | undefined,
-    within: number,
-    delicate: ReadonlySet<string> = NONE,
-  ): Promise<void> {
-    const identity = this.take();
-    const end = performance.now() + within;
-    const chunks = await this.plan(messages, delicate);
-    const positions = offsets?.positions.length === 0 ? undefined : offsets;
-    // One after the other, although Kafka would allow some of it at once: a broker asks the coordinator about each write, and where that
-    // meets another question about the same transaction it puts us off for a while.
-    if (chunks.length > 0) await this.addPartitions(identity, chunks, end);
-    if (positions !== undefined) await this.askTransaction(end, ADD_OFFSETS, { ...identity, group: positions.group });
-    await this.send(identity, chunks, end);
-    if (positions !== undefined) await this.commitOffsets(identity, positions, end);
-    await this.askTransaction(end, END_TXN, { ...identity, commit: true });
-    this.identity = identity;
-  }
-
-  /**
-   * The same in three questions instead of five, where the cluster has transactions of version 2 (KIP-890). Each has an epoch of its own:
-   * not for the seats of a group, whose epochs its leader hands out for as long as they are shared.
-   */
-  async transactionV2(
     messages: readonly Outgoing[],
     offsets: GroupPositions,
     within: number,
     delicate: ReadonlySet<string> = NONE,
   ): Promise<void> {
     this.version2 ??= await this.hasVersion2();
-    if (!this.version2) return await this.transaction(messages, offsets, within, delicate);
     const identity = this.take();
     const end = performance.now() + within;
     const chunks = await this.plan(messages, delicate);
-    await this.send(identity, chunks, end, { api: PRODUCE_V2 });
-    await this.commitOffsets(identity, offsets, end, TXN_OFFSET_COMMIT_V2);
-    const { producerId, producerEpoch } = await this.askTransaction(end, END_TXN_V2, { ...identity, commit: true });
-    this.adopt({ producerId, producerEpoch });
+    if (this.version2) {
+      await this.send(identity, chunks, end, { api: PRODUCE_V2 });
+      await this.commitOffsets(identity, offsets, end, TXN_OFFSET_COMMIT_V2);
+      const { producerId, producerEpoch } = await this.askTransaction(end, END_TXN_V2, { ...identity, commit: true });
+      this.adopt({ producerId, producerEpoch });
+      this.restUntil = performance.now() + REST_MS;
+      return;
+    }
+    // One after the other, although Kafka would allow some of it at once: a broker asks the coordinator about each write, and where that
+    // meets another question about the same transaction it puts us off for a while.
+    if (chunks.length > 0) await this.addPartitions(identity, chunks, end);
+    await this.askTransaction(end, ADD_OFFSETS, { ...identity, group: offsets.group });
+    await this.send(identity, chunks, end);
+    await this.commitOffsets(identity, offsets, end);
+    await this.askTransaction(end, END_TXN, { ...identity, commit: true });
+    this.identity = identity;
   }
 
   /** Asked anew for each identity: what brokers agree on can change. */
@@ -234,6 +232,8 @@ export class Producer {
         batch: await encodeBatch(messages, { ...head, firstSequence: sequence }),
       })),
     );
+    const rest = Math.ceil(this.restUntil - performance.now());
+    if (rest > 0) await sleep(rest);
     const timeoutMs = this.options.client.requestTimeoutMs;
     const { topics } = await this.cluster.ask(leader, 'data', api, { transactionalId, timeoutMs, topics: byTopic(batches) });
     const codes = new Map(codesOf(topics).map((code) => [keyOf(code), code.errorCode]));

@@ -24,6 +24,8 @@ export interface BrokerSpec {
   properties?: Properties;
   /** SCRAM users to make when the data is formatted: `SCRAM-SHA-256=[name=alice,password=secret]`. */
   scram?: readonly string[];
+  /** What its brokers agree on, where it is not the newest: `transaction.version=1`. */
+  features?: readonly string[];
   /** Of the cluster that it shall be part of; a new one when missing. */
   clusterId?: string;
   heapMb?: number;
@@ -82,13 +84,25 @@ export async function formatBroker(spec: BrokerSpec): Promise<void> {
   const { java, classPath } = await ensureJars();
   const id = spec.clusterId ?? newClusterId();
   const users = (spec.scram ?? []).flatMap((user) => ['--add-scram', user]);
+  const features = (spec.features ?? []).flatMap((feature) => ['--feature', feature]);
   try {
     await promisify(execFile)(
       java,
-      ['-cp', classPath, '-Xmx128m', '-XX:TieredStopAtLevel=1', 'kafka.tools.StorageTool', 'format', '-t', id, '-c', file, ...users],
-      {
-        timeout: FORMAT_MS,
-      },
+      [
+        '-cp',
+        classPath,
+        '-Xmx128m',
+        '-XX:TieredStopAtLevel=1',
+        'kafka.tools.StorageTool',
+        'format',
+        '-t',
+        id,
+        '-c',
+        file,
+        ...users,
+        ...features,
+      ],
+      { timeout: FORMAT_MS },
     );
   } catch (error) {
     rmSync(join(spec.dir, 'log'), { recursive: true, force: true });

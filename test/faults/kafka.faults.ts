@@ -1,13 +1,19 @@
 /** What brokers and links do in real life, at length. Every record has to come out once, in order, and with the right sum. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Pipeline } from '../kafka-pipeline.ts';
+import { HEARTBEAT } from '../../common/kafka/requests.ts';
+import { Pipeline, type Worker } from '../kafka-pipeline.ts';
 import { hasKcat, NEEDS_KCAT } from '../kcat.ts';
 import { canStartKafka, freePort, type Kafka, NEEDS_OWN_KAFKA, startKafka } from '../real/kafka.ts';
 import { type Proxy as Link, startProxy } from '../real/proxy.ts';
 import { until } from '../until.ts';
 
-describe.skipIf(!canStartKafka || !hasKcat)(`Kafka under fire${NEEDS_OWN_KAFKA}${NEEDS_KCAT}`, () => {
+const canRun = canStartKafka && hasKcat;
+const NEEDS = `${NEEDS_OWN_KAFKA}${NEEDS_KCAT}`;
+/** Of Kafka before 4.0, and of today. */
+const VERSIONS = [1, 2];
+
+describe.skipIf(!canRun).each(VERSIONS)(`Kafka under fire, transactions of version %i${NEEDS}`, (transactionVersion) => {
   let kafka: Kafka;
   let proxy: Link;
   let pipeline: Pipeline;
@@ -16,7 +22,7 @@ describe.skipIf(!canStartKafka || !hasKcat)(`Kafka under fire${NEEDS_OWN_KAFKA}$
     const port = await freePort();
     proxy = await startProxy(port);
     // Clients are told the proxy's address, so that everything goes through it.
-    kafka = await startKafka({ port, properties: { 'advertised.listeners': `PLAINTEXT://127.0.0.1:${proxy.port}` } });
+    kafka = await startKafka({ port, transactionVersion, properties: { 'advertised.listeners': `PLAINTEXT://127.0.0.1:${proxy.port}` } });
     pipeline = new Pipeline(`127.0.0.1:${proxy.port}`, 'p');
   }, 60_000);
   afterEach(async () => {
@@ -98,51 +104,88 @@ describe.skipIf(!canStartKafka || !hasKcat)(`Kafka under fire${NEEDS_OWN_KAFKA}$
   });
 });
 
-/** One consumer is cut off while the others go on, and comes back with what it had under way: nobody is to notice. */
-describe.skipIf(!canStartKafka || !hasKcat)(`a consumer that everyone took for dead${NEEDS_OWN_KAFKA}${NEEDS_KCAT}`, () => {
-  it('comes back, 6 times, and writes nothing that another one has written', async () => {
-    const far = await freePort();
-    const proxy = await startProxy(far);
-    const kafka = await startKafka({
+/** Two consumers: the one that leads the group is near its broker, the link of the other is at our mercy. */
+describe.skipIf(!canRun).each(VERSIONS)(`a consumer far away, transactions of version %i${NEEDS}`, (transactionVersion) => {
+  let kafka: Kafka;
+  let proxy: Link;
+  let pipeline: Pipeline;
+  let near: Worker;
+  let far: Worker;
+  const handled = ({ bus }: Worker) => bus.stats().groups[0]?.messages ?? 0;
+  const works = async (worker: Worker, name: string) => {
+    const before = handled(worker);
+    await until(() => handled(worker) > before + 50, `${name} to work; ${pipeline.faults.slice(-2).join(' | ')}`, 60_000);
+  };
+
+  beforeEach(async () => {
+    const port = await freePort();
+    proxy = await startProxy(port);
+    kafka = await startKafka({
+      transactionVersion,
       properties: {
-        listeners: `PLAINTEXT://127.0.0.1:{port},FAR://127.0.0.1:${far},CONTROLLER://127.0.0.1:{controller}`,
+        listeners: `PLAINTEXT://127.0.0.1:{port},FAR://127.0.0.1:${port},CONTROLLER://127.0.0.1:{controller}`,
         'advertised.listeners': `PLAINTEXT://127.0.0.1:{port},FAR://127.0.0.1:${proxy.port}`,
         'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,FAR:PLAINTEXT,CONTROLLER:PLAINTEXT',
       },
     });
+  }, 60_000);
+  /** The near one is the first, and so leads the group for as long as it is there. */
+  async function start(options: object) {
+    pipeline = new Pipeline(kafka.bootstrap, 'z', options);
+    pipeline.send(1_000_000);
+    near = pipeline.work();
+    await works(near, 'the near one');
+    far = pipeline.work(`127.0.0.1:${proxy.port}`);
+    await works(far, 'the far one');
+  }
+  async function takenOver() {
+    await until(() => (near.bus.stats().groups[0]?.lag.size ?? 0) === 4, 'the near one to take over', 60_000);
+    const sent = pipeline.sent;
+    await until(() => pipeline.sent > sent + 500, 'records to flow', 60_000);
+  }
+  async function end() {
+    const total = pipeline.sent + 500;
+    pipeline.stopAt(total);
+    await pipeline.expectExactlyOnce(total, 120_000);
+  }
+  afterEach(async () => {
+    proxy.resume();
+    await pipeline?.close();
+    await proxy.stop();
+    await kafka.stop();
+  }, 60_000);
+
+  it('is taken for dead, comes back with what it had under way, 4 times, and writes nothing that another one has written', async () => {
     // Longer time-outs than the pause: what it had sent is still on its way when the others have taken over.
-    const pipeline = new Pipeline(kafka.bootstrap, 'z', { timeout: 30, transaction_timeout: 30 });
-    try {
-      const near = pipeline.work();
-      const cutOff = pipeline.work(`127.0.0.1:${proxy.port}`);
-      pipeline.send(1_000_000);
-      const handled = (worker: typeof near) => worker.bus.stats().groups[0]?.messages ?? 0;
-      for (let round = 1; round <= 6; round += 1) {
-        const before = handled(cutOff);
-        await until(
-          () => handled(cutOff) > before + 50,
-          `round ${round}: the far one to work; ${pipeline.faults.slice(-2).join(' | ')}`,
-          60_000,
-        );
-        await sleep(Math.random() * 50);
-        proxy.pause();
-        const sent = pipeline.sent;
-        await sleep(8000);
-        await until(
-          () => pipeline.sent > sent + 500 && (near.bus.stats().groups[0]?.lag.size ?? 0) === 4,
-          'the near one to take over',
-          60_000,
-        );
-        proxy.resume();
-      }
-      const total = pipeline.sent + 500;
-      pipeline.stopAt(total);
-      await pipeline.expectExactlyOnce(total, 120_000);
-    } finally {
+    await start({ timeout: 30, transaction_timeout: 30 });
+    for (let round = 1; round <= 4; round += 1) {
+      await works(far, `round ${round}: the far one`);
+      await sleep(Math.random() * 50);
+      proxy.pause();
+      await takenOver();
       proxy.resume();
-      await pipeline.close();
-      await proxy.stop();
-      await kafka.stop();
     }
+    await end();
+  });
+
+  it('does not learn that the group goes on without it, 3 times, and writes nothing that another one has written', async () => {
+    await start({ timeout: 30, transaction_timeout: 30 });
+    for (let round = 1; round <= 3; round += 1) {
+      await works(far, `round ${round}: the far one`);
+      // Everything else of it gets through: it reads and writes on.
+      proxy.pause((request) => request.length > 6 && request.readInt16BE(4) === HEARTBEAT.key);
+      await takenOver();
+      proxy.resume();
+    }
+    await end();
+  });
+
+  it('is cut off for a moment, 50 times, and comes back to its seat in a group that has not noticed', async () => {
+    await start({});
+    for (let cut = 1; cut <= 50; cut += 1) {
+      await proxy.cutAfter(1 + Math.floor(Math.random() * 20_000));
+      await works(far, `cut ${cut}: the far one`);
+    }
+    await end();
   });
 });

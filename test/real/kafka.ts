@@ -24,6 +24,8 @@ export interface KafkaOptions {
   properties?: Properties;
   /** SCRAM users: `SCRAM-SHA-256=[name=alice,password=secret]`. */
   scram?: readonly string[];
+  /** Transactions as in Kafka before 4.0 are 1, the newest of it when missing. */
+  transactionVersion?: number;
   /** Kept when given; a temporary one, gone with `stop`, otherwise. */
   dir?: string;
 }
@@ -58,6 +60,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<Kafka> {
     controllerPort,
     ...(options.properties === undefined ? {} : { properties: fill(options.properties, port, controllerPort) }),
     ...(options.scram === undefined ? {} : { scram: options.scram }),
+    ...(options.transactionVersion === undefined ? {} : { features: [`transaction.version=${options.transactionVersion}`] }),
   };
   let child: ChildProcess | undefined;
   const kill = () => child?.kill('SIGKILL');

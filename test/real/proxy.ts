@@ -15,8 +15,11 @@ export interface Proxy {
    * ways counted. The last piece passes only in part.
    */
   cutAfter(bytes: number, way?: 'up' | 'down'): Promise<void>;
-  /** Lets nothing through, without either end being told. */
-  pause(): void;
+  /**
+   * Lets nothing through, without either end being told.
+   * @param where only on connections whose near end sends such a piece, from that piece on
+   */
+  pause(where?: (piece: Buffer) => boolean): void;
   resume(): void;
   /** Refuses connections from now on, and cuts those there are. */
   stop(): Promise<void>;
@@ -32,6 +35,7 @@ export async function startProxy(
 ): Promise<Proxy> {
   const pairs = new Set<[Socket, Socket]>();
   let paused = false;
+  let holds: ((piece: Buffer) => boolean) | undefined;
   let taken = 0;
   let budget: { left: number; way: 'up' | 'down' | undefined; done: () => void } | undefined;
 
@@ -40,6 +44,12 @@ export async function startProxy(
     pairs.clear();
   };
   const pass = (chunk: Buffer, to: Socket, from: Socket, way: 'up' | 'down') => {
+    if (way === 'up' && holds?.(chunk)) {
+      from.pause();
+      to.pause();
+      from.unshift(chunk);
+      return;
+    }
     const counts = budget !== undefined && (budget.way ?? way) === way;
     if (budget === undefined || !counts || chunk.length < budget.left) {
       if (budget !== undefined && counts) budget.left -= chunk.length;
@@ -91,12 +101,15 @@ export async function startProxy(
       new Promise((done) => {
         budget = { left: bytes, way, done };
       }),
-    pause: () => {
+    pause: (where) => {
+      holds = where;
+      if (where !== undefined) return;
       paused = true;
       for (const pair of pairs) for (const socket of pair) socket.pause();
     },
     resume: () => {
       paused = false;
+      holds = undefined;
       for (const pair of pairs) for (const socket of pair) socket.resume();
     },
     stop: async () => {
