@@ -35,6 +35,7 @@ const UPDATE_FEATURE: Api<{ feature: string; level: number }, Code & { message: 
 const UPGRADE = 1;
 const SAFE_DOWNGRADE = 2;
 
+const LAST_EPOCH = 2 ** 15 - 1;
 const WITHIN_MS = 20_000;
 const TRANSACTION_MS = 60_000;
 
@@ -101,6 +102,20 @@ describe.skipIf(!canStartKafka || !hasKcat)(`transactions of version 2${NEEDS_OW
     expect(await position()).toBe(26);
     expect(await epoch()).toBeGreaterThan(0);
   });
+
+  it('goes on when the epochs of its id run out, and shuts out who still has one of them', async () => {
+    const { cluster, producer, send, values, position } = open('epochs');
+    const take = () => initProducerId(cluster, 'epochs', TRANSACTION_MS, WITHIN_MS);
+    const first = await take();
+    for (let epoch = first.producerEpoch; epoch < LAST_EPOCH - 8; ) epoch = (await take()).producerEpoch;
+    for (let seq = 1; seq <= 20; seq += 1) await send(seq, seq);
+    expect((await take()).producerId).not.toBe(first.producerId);
+    producer.adopt({ ...first, producerEpoch: LAST_EPOCH - 1 });
+    await expect(send(21, 21)).rejects.toThrow(/INVALID_PRODUCER_EPOCH|PRODUCER_FENCED|INVALID_PRODUCER_ID_MAPPING/);
+    await send(21, 21);
+    expect(await values()).toEqual(numbers(21));
+    expect(await position()).toBe(22);
+  }, 60_000);
 
   it('is refused where another process took its identity, and goes on when it takes it back', async () => {
     const { producer, send, values } = open('twice');
