@@ -113,7 +113,8 @@ class Chart {
       {
         ...this.size(),
         legend: { show: false },
-        padding: [8, 8, 0, 0],
+        // On the right there is room for half of the last time.
+        padding: [8, 16, 0, 0],
         cursor: {
           y: false,
           drag: { x: false, y: false },

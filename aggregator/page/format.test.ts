@@ -100,7 +100,7 @@ describe('what a router is made of', () => {
   const inventory = { at: Number(collected_at), ...told };
 
   it('is a line, without what is not known', () => {
-    expect(machine(inventory)).toBe('PC Engines apu2 · AMD GX-412TC SOC, 4 threads · 4.00GB · Debian GNU/Linux 12 · kernel 6.1.0');
+    expect(machine(inventory)).toBe('PC Engines apu2 · AMD GX-412TC SOC, 4 threads · 4.00 GB · Debian GNU/Linux 12 · kernel 6.1.0');
     const os = { distribution: null, release: null, kernel: '6.1.0', arch: null, hostname: null };
     const cpu = { manufacturer: null, brand: null, physical_cores: null, cores: 1, speed_ghz: null };
     const system = { manufacturer: null, model: null, virtual: true };

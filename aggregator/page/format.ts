@@ -61,7 +61,7 @@ export function machine(inventory: RouterDetailBody['inventory']): string {
   return [
     words(system.manufacturer, system.model, system.virtual === true ? '(virtual)' : null),
     [words(cpu.manufacturer, cpu.brand), cores].filter((part) => part !== '' && part !== null).join(', '),
-    memory.total_bytes === null ? '' : `${quantity(memory.total_bytes)}B`,
+    memory.total_bytes === null ? '' : `${quantity(memory.total_bytes).replace(/[kMGT]?$/, ' $&')}B`,
     words(os.distribution, os.release),
     words(os.kernel === null ? null : 'kernel', os.kernel),
   ]

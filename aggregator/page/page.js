@@ -60,7 +60,7 @@ function machine(inventory                               )         {
   return [
     words(system.manufacturer, system.model, system.virtual === true ? '(virtual)' : null),
     [words(cpu.manufacturer, cpu.brand), cores].filter((part) => part !== '' && part !== null).join(', '),
-    memory.total_bytes === null ? '' : `${quantity(memory.total_bytes)}B`,
+    memory.total_bytes === null ? '' : `${quantity(memory.total_bytes).replace(/[kMGT]?$/, ' $&')}B`,
     words(os.distribution, os.release),
     words(os.kernel === null ? null : 'kernel', os.kernel),
   ]
@@ -574,7 +574,8 @@ class Chart {
       {
         ...this.size(),
         legend: { show: false },
-        padding: [8, 8, 0, 0],
+        // On the right there is room for half of the last time.
+        padding: [8, 16, 0, 0],
         cursor: {
           y: false,
           drag: { x: false, y: false },
