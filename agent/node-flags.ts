@@ -13,7 +13,8 @@ export const AGENT_FLAGS: readonly string[] = [
 
 /**
  * What else an agent is started with, for the C library's `malloc`: its threads share one area of memory, and what is freed goes
- * back to the kernel sooner: 0.3 to 1 MB less, and a fifth more processor time in a drain at full speed. Without it the holes stay that V8's compilers leave behind, and that nobody fills.
+ * back to the kernel sooner: 0.3 to 1 MB less, and a fifth more processor time in a drain at full speed. Without it the holes stay that
+ * V8's compilers leave behind, and that nobody fills.
  * Blocks of 32 KiB and more are the kernel's own [bytes], of the free end of the heap 64 KiB stay, and it grows by 16 KiB more than asked.
  * Also in systemd/, k8s/ and packaging/docker/.
  */

@@ -3,16 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { startApi } from '../aggregator/api.ts';
-import { Live } from '../aggregator/live.ts';
-import { Store } from '../aggregator/store.ts';
-import { StoreStage } from '../aggregator/store-stage.ts';
 import { loadConfig } from '../common/config.ts';
-import { SeqSets } from '../common/dedupe.ts';
-import { Metrics } from '../common/metrics.ts';
-import { openDb } from '../common/sqlite.ts';
 import { loadModels } from '../ml/worker.ts';
 import { inventoryWith } from './inventory.ts';
+import { PageBackend } from './page-backend.ts';
 import { launchChromium } from './real/chromium.ts';
 import { delivered, deliveredPair, TOPICS } from './telemetry.ts';
 
@@ -45,13 +39,9 @@ function random(): number {
 }
 
 const dir = mkdtempSync(join(tmpdir(), 'ndt-picture-'));
-const loaded = loadConfig(undefined, { NDT_AGGREGATOR_HTTP_PORT: '0' });
-const models = await loadModels(loaded);
-const model = models.get(loaded.config.ml.default_type);
-const [store, live, metrics] = [new Store(join(dir, 'store.db'), TOPICS), new Live(), new Metrics()];
-const stage = new StoreStage(store, live, metrics);
-const seenDb = openDb(join(dir, 'seen.db'));
-const seen = new SeqSets(seenDb);
+const loaded = loadConfig(undefined, {});
+const model = (await loadModels(loaded)).get(loaded.config.ml.default_type);
+const backend = new PageBackend(dir);
 const numbers = new Map<string, number>();
 const walks = new Map<string, number>();
 
@@ -64,24 +54,28 @@ async function report(agoS: number): Promise<void> {
     const seq = (numbers.get(agent) ?? 0) + 1;
     numbers.set(agent, seq);
     if (agent === 'pop-west' && seq > 40 && seq <= 42) continue;
-    seen.add(agent, seq);
+    backend.seen.add(agent, seq);
     const rate = Math.max(0.01 * middle, middle + walk * swing);
     const bytes = length * (1 + (random() - 0.5) * 0.1);
     const occupation = (rate * bytes * 8 * 100) / (capacityMbps * MBIT);
     const [inference] = (await model?.infer([{ occupation: occupation / 100, packetLength: bytes }])) ?? [];
     const latency = { collected: 0.8 + random(), processed: 2 + random(), inferred: 5 + 8 * random() ** 3 };
     const at = Math.round((Date.now() - agoS * 1000) * 1000);
-    stage.handle(deliveredPair({ router, at, rate, length: bytes, occupation, power: inference?.power ?? 0, latency }, seq, { agent }));
+    backend.stage.handle(
+      deliveredPair({ router, at, rate, length: bytes, occupation, power: inference?.power ?? 0, latency }, seq, { agent }),
+    );
   }
 }
 
 function notice(fields: object): void {
-  stage.handle([delivered(TOPICS.notices, JSON.stringify({ ...fields, boot: 'b1', at: Date.now() }))]);
+  backend.stage.handle([delivered(TOPICS.notices, JSON.stringify({ ...fields, boot: 'b1', at: Date.now() }))]);
 }
 
 for (let ago = HISTORY_S; ago > 0; ago -= 1) await report(ago);
 for (const { router, agent } of ROUTERS) {
-  stage.handle([delivered(TOPICS.inventory, JSON.stringify(inventoryWith({ router, agent, collected_at: String(Date.now() / 1000) })))]);
+  backend.stage.handle([
+    delivered(TOPICS.inventory, JSON.stringify(inventoryWith({ router, agent, collected_at: String(Date.now() / 1000) }))),
+  ]);
 }
 for (const [agent, last] of numbers) {
   const lost = agent === 'pop-west' ? 2 : 0;
@@ -100,29 +94,20 @@ for (const [agent, last] of numbers) {
   });
 }
 
-const api = await startApi({
-  loaded,
-  store,
-  live,
-  metrics,
-  ledger: () => seen.agents(),
-  readiness: () => ({ ready: true, reasons: [] }),
-});
+await backend.start();
 const browser = await launchChromium();
 try {
   const page = await browser.newPage({ viewport: { width: 1280, height: 984 }, colorScheme: 'light' });
-  await page.goto(api.url);
+  await page.goto(backend.url);
   const last = setInterval(() => void report(0), 1000);
   await page.getByText('live', { exact: true }).waitFor();
   await page.getByRole('button', { name: '15 min' }).click();
+  // Some live records are on the charts by then.
   await page.waitForTimeout(5000);
   clearInterval(last);
   await page.screenshot({ path: fileURLToPath(new URL('../docs/page.png', import.meta.url)), fullPage: true });
 } finally {
   await browser.close();
-  await api.close();
-  live.close();
-  store.close();
-  seenDb.close();
+  await backend.close();
   rmSync(dir, { recursive: true });
 }

@@ -1,20 +1,12 @@
 /** The page in a real browser, fed by a real API. */
-import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { loadConfig } from '../../common/config.ts';
-import { SeqSets } from '../../common/dedupe.ts';
-import { Metrics } from '../../common/metrics.ts';
-import { openDb } from '../../common/sqlite.ts';
 import { inventoryWith } from '../../test/inventory.ts';
+import { PageBackend } from '../../test/page-backend.ts';
 import { hasChromium, launchChromium } from '../../test/real/chromium.ts';
-import { delivered, deliveredPair, TOPICS } from '../../test/telemetry.ts';
+import { delivered, deliveredPair } from '../../test/telemetry.ts';
 import { tempDir } from '../../test/tempdir.ts';
 import { until } from '../../test/until.ts';
-import { startApi } from '../api.ts';
-import { Live } from '../live.ts';
-import { Store } from '../store.ts';
-import { StoreStage } from '../store-stage.ts';
 
 let browser: Browser;
 beforeAll(async () => {
@@ -24,53 +16,17 @@ afterAll(async () => {
   await browser?.close();
 });
 
-/** An aggregator's store and API, and routers that report five times a second. */
-class Backend {
-  url = '';
-  private readonly store: Store;
-  private readonly live = new Live();
-  private readonly metrics = new Metrics();
-  private readonly stage: StoreStage;
-  private readonly seenDb;
-  private readonly seen: SeqSets;
-  private readonly env: { [name: string]: string };
-  private api: { url: string; close: () => Promise<void> } | undefined;
+/** With routers that report five times a second. */
+class Backend extends PageBackend {
   private seq = 0;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(env: { [name: string]: string } = {}) {
-    const dir = tempDir();
-    this.env = env;
-    this.store = new Store(join(dir, 'store.db'), TOPICS);
-    this.stage = new StoreStage(this.store, this.live, this.metrics);
-    this.seenDb = openDb(join(dir, 'seen.db'));
-    this.seen = new SeqSets(this.seenDb);
+    super(tempDir(), env);
     onTestFinished(async () => {
       clearInterval(this.timer);
-      await this.stop();
-      this.live.close();
-      this.store.close();
-      this.seenDb.close();
+      await this.close();
     });
-  }
-
-  async start(port = 0): Promise<void> {
-    const loaded = loadConfig(undefined, { ...this.env, NDT_AGGREGATOR_HTTP_PORT: String(port) });
-    const { store, live, metrics } = this;
-    this.api = await startApi({
-      loaded,
-      store,
-      live,
-      metrics,
-      ledger: () => this.seen.agents(),
-      readiness: () => ({ ready: true, reasons: [] }),
-    });
-    this.url = this.api.url;
-  }
-
-  async stop(): Promise<void> {
-    await this.api?.close();
-    this.api = undefined;
   }
 
   report(atMs = Date.now()): void {

@@ -85,25 +85,11 @@ export async function formatBroker(spec: BrokerSpec): Promise<void> {
   const id = spec.clusterId ?? newClusterId();
   const users = (spec.scram ?? []).flatMap((user) => ['--add-scram', user]);
   const features = (spec.features ?? []).flatMap((feature) => ['--feature', feature]);
+  const format = ['format', '-t', id, '-c', file, ...users, ...features];
   try {
-    await promisify(execFile)(
-      java,
-      [
-        '-cp',
-        classPath,
-        '-Xmx128m',
-        '-XX:TieredStopAtLevel=1',
-        'kafka.tools.StorageTool',
-        'format',
-        '-t',
-        id,
-        '-c',
-        file,
-        ...users,
-        ...features,
-      ],
-      { timeout: FORMAT_MS },
-    );
+    await promisify(execFile)(java, ['-cp', classPath, '-Xmx128m', '-XX:TieredStopAtLevel=1', 'kafka.tools.StorageTool', ...format], {
+      timeout: FORMAT_MS,
+    });
   } catch (error) {
     rmSync(join(spec.dir, 'log'), { recursive: true, force: true });
     const said = error instanceof Error && 'stderr' in error ? `${error.stderr}` : String(error);
