@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { PACKAGED, type ProgramName } from '../scripts/package/programs.ts';
 import { findProgram } from '../scripts/programs.ts';
-import { freePort } from '../scripts/start/child.ts';
+import { freePort } from '../test/ports.ts';
 import { canStartKafka, startKafka } from '../test/real/kafka.ts';
 import { anonymousMb } from './latency.ts';
 import { type BenchTable, median, printTable, rounded } from './table.ts';
@@ -97,7 +97,7 @@ function startOf(dir: string, agent: string): { rows: Row[]; firstRecordMs: numb
  * so that none waits for another.
  */
 export async function measureAll(dir: string): Promise<Row[]> {
-  const ports = { http: await freePort(0), mqtt: await freePort(0), agent: await freePort(0), kafkaAgent: await freePort(0) };
+  const ports = { http: await freePort(), mqtt: await freePort(), agent: await freePort(), kafkaAgent: await freePort() };
   const settings = { polling_interval: 1, routers: [{ r1: { interfaces: ['*', 'lo'] } }], log: { format: 'json' } };
   const aggregator = await Watched.start(dir, 'ndt-aggregator', ports.http, {
     ...settings,

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
-import { Child, freePort } from '../scripts/start/child.ts';
+import { Child } from '../scripts/start/child.ts';
+import { freePort } from '../test/ports.ts';
 import { type BenchTable, median, printTable, rounded } from './table.ts';
 
 const SECONDS = Number(process.env.NDT_TEST_BENCH_SECONDS ?? 60);
@@ -48,7 +49,7 @@ export async function run(): Promise<BenchTable> {
   const commit = commitMs();
   const dir = mkdtempSync(join(tmpdir(), 'ndt-bench-'));
   const config = join(dir, 'ndt.json');
-  const ports = { http: await freePort(0), mqtt: await freePort(0), agent: await freePort(0) };
+  const ports = { http: await freePort(), mqtt: await freePort(), agent: await freePort() };
   writeFileSync(
     config,
     JSON.stringify({

@@ -4,16 +4,8 @@ import { busContract } from '../test/contract/bus.ts';
 import { busOn, configWith, testLog } from '../test/kafka-bus.ts';
 import { Pipeline } from '../test/kafka-pipeline.ts';
 import { hasKcat, NEEDS_KCAT, produce, readTopic } from '../test/kcat.ts';
-import {
-  canStartKafka,
-  externalKafka,
-  freePort,
-  hasKafka,
-  type Kafka,
-  NEEDS_KAFKA,
-  NEEDS_OWN_KAFKA,
-  startKafka,
-} from '../test/real/kafka.ts';
+import { freePort } from '../test/ports.ts';
+import { canStartKafka, externalKafka, hasKafka, type Kafka, NEEDS_KAFKA, NEEDS_OWN_KAFKA, startKafka } from '../test/real/kafka.ts';
 import { until } from '../test/until.ts';
 import type { Message, Stage } from './bus.ts';
 import type { KafkaBus } from './bus-kafka.ts';

@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { busOn } from '../test/kafka-bus.ts';
-import { canStartKafka, freePort, NEEDS_OWN_KAFKA } from '../test/real/kafka.ts';
+import { freePort } from '../test/ports.ts';
+import { canStartKafka, NEEDS_OWN_KAFKA } from '../test/real/kafka.ts';
 
 const program = fileURLToPath(new URL('kafka.ts', import.meta.url));
 

@@ -28,7 +28,7 @@ const commands: Command[] = [
     summary: 'start the broker, or say that it runs; prints its address when it serves',
     options: {
       ...DATA,
-      port: { type: 'string', value: 'PORT', help: `port of 127.0.0.1 to listen on, ${PORT} or a free one when missing` },
+      port: { type: 'string', value: 'PORT', help: `port of 127.0.0.1 to listen on, ${PORT} or the next free one when missing` },
       set: { type: 'string', value: 'NAME=VALUE', help: 'set a property of the broker; separate several by commas' },
     },
     run: start,
@@ -49,7 +49,7 @@ async function start(args: Args): Promise<number> {
   const port = given === undefined ? await freePort(PORT) : portOf(given);
   if (await takesConnections(port))
     throw new NdtError('CANNOT_CREATE', `something listens on port ${port} already: stop it, or give another port with --port`);
-  const spec = { dir, port, controllerPort: await freePort(0), properties: propertiesOf(textOption(args, 'set')), detached: true };
+  const spec = { dir, port, controllerPort: await freePort(port + 1), properties: propertiesOf(textOption(args, 'set')), detached: true };
   await formatBroker(spec);
   const from = statSync(brokerLog(dir), { throwIfNoEntry: false })?.size ?? 0;
   const child = await spawnBroker(spec);

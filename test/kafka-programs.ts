@@ -1,8 +1,8 @@
 /** The programs on Kafka, with a configuration of the test's own. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { freePort } from '../scripts/start/child.ts';
 import { readTopic, type Seen } from './kcat.ts';
+import { freePort } from './ports.ts';
 import { fromSources, type Origin, type ProgramName, Running } from './programs.ts';
 
 /** Everything committed on a topic, as an outside reader sees it; nothing while there is no such topic. */
@@ -33,7 +33,7 @@ export class OnKafka {
     more: { [section: string]: object } = {},
     origin: Origin = fromSources(program),
   ): Promise<Running & { url: string }> {
-    const port = await freePort(0);
+    const port = await freePort();
     const { kafka, agent, aggregator, ml, ...rest } = { ...this.settings, ...more } as { [section: string]: object };
     this.configs += 1;
     const file = join(this.dir, `${name}-${this.configs}.json`);

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
-import { freePort } from '../scripts/start/child.ts';
+import { freePort } from './ports.ts';
 import { until } from './until.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -108,7 +108,7 @@ export class Pair {
   }
 
   static async make(dir: string, settings: { [option: string]: unknown }): Promise<Pair> {
-    const ports = { http: await freePort(0), mqtt: await freePort(0), agent: await freePort(0) };
+    const ports = { http: await freePort(), mqtt: await freePort(), agent: await freePort() };
     const pair = new Pair(dir, ports);
     const { agent, aggregator, mqtt, ...rest } = settings as { [section: string]: { mqtt?: object } };
     pair.configure({

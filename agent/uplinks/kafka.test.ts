@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { configWith } from '../../test/kafka-bus.ts';
 import { hasKcat, NEEDS_KCAT, readTopic } from '../../test/kcat.ts';
-import { canStartKafka, freePort, type Kafka, NEEDS_OWN_KAFKA, startKafka } from '../../test/real/kafka.ts';
+import { freePort } from '../../test/ports.ts';
+import { canStartKafka, type Kafka, NEEDS_OWN_KAFKA, startKafka } from '../../test/real/kafka.ts';
 import type { Delivery, Entry, Uplink } from '../uplink.ts';
 import { createKafkaUplink } from './kafka.ts';
 

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
-import { freePort } from '../../scripts/start/child.ts';
 import { type Answer, at, makePublisher, matrix, servePrometheus } from '../../test/pods.ts';
+import { freePort } from '../../test/ports.ts';
 import { makeCertificates, type Pair } from '../../test/real/certificates.ts';
 import { listening, serveTls } from '../../test/serve.ts';
 import { tempDir } from '../../test/tempdir.ts';
@@ -109,7 +109,7 @@ describe('an answer that is none', () => {
 
 describe('a connection that is none', () => {
   it('nobody listens', async () => {
-    const { reason, log } = await failure(`http://127.0.0.1:${await freePort(0)}`);
+    const { reason, log } = await failure(`http://127.0.0.1:${await freePort()}`);
     expect({ reason, log }).toEqual({
       reason: 'unreachable',
       log: 'pods: Prometheus: cannot reach URL (ECONNREFUSED): is Prometheus running there?',

@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Child, freePort } from '../../scripts/start/child.ts';
+import { Child } from '../../scripts/start/child.ts';
+import { freePort } from '../../test/ports.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -22,7 +23,7 @@ export class Processes {
 
   /** Resolves with where it listens, when it is ready. */
   async start(program: Program): Promise<string> {
-    const http = { port: await freePort(0) };
+    const http = { port: await freePort() };
     const config = join(this.dir, `${program}.json`);
     const { [program]: own, ...rest } = this.settings;
     writeFileSync(

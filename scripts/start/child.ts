@@ -9,6 +9,8 @@ import { NdtError } from '../../common/errors.ts';
 const READY_MS = 30_000;
 const STOP_MS = 8000;
 const LOG_BYTES = 10 * 1024 * 1024;
+/** How far from a wanted port on a free one is looked for. */
+const NEXT_PORTS = 200;
 
 /** The agent runs as it would on a router: small. */
 const SMALL: { [program: string]: { flags: readonly string[]; env: NodeJS.ProcessEnv } } = {
@@ -98,18 +100,28 @@ function rotate(file: string): void {
   }
 }
 
-/** The wanted port of loopback where it is free, any free one else. */
+const given = new Set<number>();
+
+/**
+ * The wanted port of loopback where it is free, the next free one else. None that the kernel gives to whoever asks for any port: such a
+ * one may be taken before our program gets it.
+ */
 export async function freePort(wanted: number): Promise<number> {
-  const attempt = (port: number) =>
-    new Promise<number | undefined>((resolve) => {
-      const server = createServer();
-      server.once('error', () => resolve(undefined));
-      server.listen(port, '127.0.0.1', () => {
-        const address = server.address();
-        server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : undefined));
-      });
-    });
-  const port = (await attempt(wanted)) ?? (await attempt(0));
-  if (port === undefined) throw new NdtError('CANNOT_CREATE', 'no port of 127.0.0.1 can be had: check the limits of this user');
-  return port;
+  for (let port = wanted; port < wanted + NEXT_PORTS; port += 1) {
+    if (given.has(port) || !(await isFree(port))) continue;
+    given.add(port);
+    return port;
+  }
+  throw new NdtError(
+    'CANNOT_CREATE',
+    `no port of 127.0.0.1 from ${wanted} to ${wanted + NEXT_PORTS - 1} can be had: check the limits of this user`,
+  );
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  return await new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }

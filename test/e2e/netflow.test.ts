@@ -2,10 +2,10 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { EmbeddedBus } from '../../common/bus-embedded.ts';
-import { freePort } from '../../scripts/start/child.ts';
 import { OnKafka, readCommitted } from '../kafka-programs.ts';
 import { hasKcat, NEEDS_KCAT, produce } from '../kcat.ts';
 import { expectExactlyOnceOverKills, flowOf } from '../netflow-kills.ts';
+import { freePort } from '../ports.ts';
 import { Running, runOnce } from '../programs.ts';
 import { canStartKafka, type Kafka, NEEDS_OWN_KAFKA, startKafka } from '../real/kafka.ts';
 import { tempDir } from '../tempdir.ts';
@@ -24,7 +24,7 @@ const flow = (number: number) =>
 
 it('the role netflow on the embedded bus, over a kill -9: what the filter would print, each once', async () => {
   const dir = tempDir();
-  const port = await freePort(0);
+  const port = await freePort();
   const config = join(dir, 'ndt.json');
   writeFileSync(config, JSON.stringify({ data_dir: 'data', log: { format: 'json' }, aggregator: { roles: ['netflow'], http: { port } } }));
   const start = async () => {

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { PodMessage } from '../../aggregator/pods/messages.ts';
 import { EmbeddedBus } from '../../common/bus-embedded.ts';
-import { freePort } from '../../scripts/start/child.ts';
 import { OnKafka, readCommitted } from '../kafka-programs.ts';
 import { hasKcat, NEEDS_KCAT } from '../kcat.ts';
 import { CONTAINER, matrix, servePrometheus } from '../pods.ts';
+import { freePort } from '../ports.ts';
 import { Running } from '../programs.ts';
 import { canStartKafka, type Kafka, NEEDS_OWN_KAFKA, startKafka } from '../real/kafka.ts';
 import { tempDir } from '../tempdir.ts';
@@ -36,7 +36,7 @@ async function server() {
 async function embedded() {
   const dir = tempDir();
   const file = join(dir, 'ndt.json');
-  const http = { port: await freePort(0) };
+  const http = { port: await freePort() };
   const configure = (pods: object) =>
     writeFileSync(file, JSON.stringify({ data_dir: 'data', log: { format: 'json' }, aggregator: { roles: ['pods'], http }, pods }));
   const start = async (env: NodeJS.ProcessEnv = {}) => {

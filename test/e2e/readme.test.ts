@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { freePort } from '../../scripts/start/child.ts';
+import { freePort } from '../ports.ts';
 import { Running } from '../programs.ts';
 import { tempDir } from '../tempdir.ts';
 import { until } from '../until.ts';
@@ -40,7 +40,7 @@ describe('the README', () => {
 
   it('an agent on another machine joins with the two configurations it shows', async () => {
     const { dir, aggregator, agent } = configurations();
-    const ports = { http: await freePort(0), mqtt: await freePort(0) };
+    const ports = { http: await freePort(), mqtt: await freePort() };
     const shown = JSON.parse(readFileSync(agent, 'utf8')) as { routers: unknown[] };
     const central = new Running('aggregator', ['run', '--config', aggregator], {
       NDT_DATA_DIR: join(dir, 'central'),

@@ -4,7 +4,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HEARTBEAT, PRODUCE } from '../../common/kafka/requests.ts';
 import { Pipeline, type Worker } from '../kafka-pipeline.ts';
 import { hasKcat, NEEDS_KCAT } from '../kcat.ts';
-import { canStartKafka, freePort, type Kafka, NEEDS_OWN_KAFKA, startKafka } from '../real/kafka.ts';
+import { freePort } from '../ports.ts';
+import { canStartKafka, type Kafka, NEEDS_OWN_KAFKA, startKafka } from '../real/kafka.ts';
 import { type Proxy as Link, startProxy } from '../real/proxy.ts';
 import { until } from '../until.ts';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { findProgram } from '../../scripts/programs.ts';
-import { freePort } from '../../scripts/start/child.ts';
+import { freePort } from '../ports.ts';
 import { until } from '../until.ts';
 
 const VERSION = '2.2.1';
@@ -55,7 +55,7 @@ export interface Goflow2 {
  */
 export async function startGoflow2(dir: string, options: { brokers: string; topic: string; mapping: string }): Promise<Goflow2> {
   const program = await buildGoflow2();
-  const [port, http] = [await freePort(0), await freePort(0)];
+  const [port, http] = [await freePort(), await freePort()];
   const mapping = join(dir, 'goflow2.yaml');
   writeFileSync(mapping, options.mapping);
   const args = [

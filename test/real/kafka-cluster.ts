@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
 import { type BrokerSpec, brokerLog, brokerServes, formatBroker, newClusterId, spawnBroker } from '../../scripts/kafka/broker.ts';
-import { freePort } from './kafka.ts';
+import { freePort } from '../ports.ts';
 
 export interface KafkaCluster {
   /** `127.0.0.1:port` of each broker. */

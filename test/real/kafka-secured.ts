@@ -2,8 +2,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
+import { freePort } from '../ports.ts';
 import { type Certificates, makeCertificates } from './certificates.ts';
-import { freePort, type Kafka, startKafka } from './kafka.ts';
+import { type Kafka, startKafka } from './kafka.ts';
 
 export interface SecuredKafka {
   kafka: Kafka;

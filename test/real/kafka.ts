@@ -1,12 +1,12 @@
 /** A real Apache Kafka broker as a process of a test's own: killed, paused and started again as the test wants. */
 import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
 import { type BrokerSpec, brokerLog, brokerServes, formatBroker, type Properties, spawnBroker } from '../../scripts/kafka/broker.ts';
 import { findProgram } from '../../scripts/programs.ts';
+import { freePort } from '../ports.ts';
 import { until } from '../until.ts';
 
 /** A broker that runs elsewhere, for tests that only need one to be there: `NDT_TEST_KAFKA=host:port`. */
@@ -128,12 +128,4 @@ function fill(properties: Properties, port: number, controllerPort: number): Pro
 
 function sizeOf(file: string): number {
   return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address !== null ? address.port : 0;
 }

@@ -1,10 +1,11 @@
 /** Debian's mosquitto as a process of a test's own. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { findProgram } from '../../scripts/programs.ts';
+import { freePort } from '../ports.ts';
 import { until } from '../until.ts';
 
 const PROGRAM = findProgram('mosquitto');
@@ -88,14 +89,6 @@ export function writePasswords(file: string, passwords: { [user: string]: string
   const tool = findProgram('mosquitto_passwd');
   if (tool === undefined) throw new Error('mosquitto_passwd is not installed: apt-get install mosquitto');
   for (const [user, password] of Object.entries(passwords)) execFileSync(tool, ['-b', file, user, password]);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address !== null ? address.port : 0;
 }
 
 async function takesConnections(port: number): Promise<boolean> {

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findProgram } from '../../scripts/programs.ts';
-import { freePort } from '../../scripts/start/child.ts';
+import { freePort } from '../ports.ts';
 import { until } from '../until.ts';
 
 const program = findProgram('prometheus');
@@ -44,7 +44,7 @@ export async function startPrometheus({ config, webConfig, args = [] }: Promethe
     writeFileSync(join(dir, name), text);
     return join(dir, name);
   };
-  const port = await freePort(0);
+  const port = await freePort();
   const all = [
     `--config.file=${file('prometheus.yml', config)}`,
     `--storage.tsdb.path=${join(dir, 'data')}`,
