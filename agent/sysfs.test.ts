@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadConfig } from '../common/config.ts';
@@ -9,6 +9,10 @@ import { fastest, namesIn, sameNetwork, speedOf, sysfsBeside, sysfsOfSameNetwork
 interface Link {
   index: number;
   speed?: string;
+  /** It has a driver of hardware. */
+  hardware?: boolean;
+  /** What it lies upon. */
+  lower?: string;
 }
 
 /** A proc and a sys file system of one machine, as a container sees its host's: `/host/proc/1` and `/host/sys`. */
@@ -26,8 +30,10 @@ function machine(links: { [name: string]: Link }, inSys: { [name: string]: Link 
     name === 'lo' ? [] : [`${index}    ${name}  1  0  01005e000001`],
   );
   writeFileSync(join(root, 'net/dev_mcast'), multicast.map((line) => `${line}\n`).join(''));
-  for (const [name, { index, speed }] of Object.entries(inSys)) {
-    mkdirSync(join(dir, 'sys/class/net', name), { recursive: true });
+  for (const [name, { index, speed, hardware, lower }] of Object.entries(inSys)) {
+    mkdirSync(join(dir, 'sys/class/net', name, hardware === true ? 'device' : '.'), { recursive: true });
+    if (name.startsWith('br')) mkdirSync(join(dir, 'sys/class/net', name, 'bridge'));
+    if (lower !== undefined) symlinkSync(`../${lower}`, join(dir, 'sys/class/net', name, `lower_${lower}`));
     writeFileSync(join(dir, 'sys/class/net', name, 'ifindex'), `${index}\n`);
     if (speed !== undefined) writeFileSync(join(dir, 'sys/class/net', name, 'speed'), `${speed}\n`);
   }
@@ -49,6 +55,27 @@ describe('the speed of links', () => {
     expect(fastest(root, ['eth0', 'eth1', 'wan'])).toEqual({ device: 'eth1', mbps: 10_000 });
     expect(fastest(root, ['lo'])).toBeUndefined();
     expect(fastest(root, ['eth9'])).toBeUndefined();
+  });
+
+  it('is that of a wire where there is one: what has none names any speed', () => {
+    // As on a node of Kubernetes: the pods' ends (veth) say 10 Gbit/s, and so does a bridge of them.
+    const node = {
+      ...{ lo: { index: 1 }, eth0: { index: 2, speed: '1000', hardware: true }, lxc1a: { index: 3, speed: '10000' } },
+      br0: { index: 4, speed: '10000', lower: 'eth0' },
+    };
+    expect(fastest(machine(node), ['lxc1a', 'br0', 'eth0'])).toEqual({ device: 'eth0', mbps: 1000 });
+    const bonded = {
+      ...{ eth0: { index: 2, speed: '1000', hardware: true }, bond0: { index: 5, speed: '2000', lower: 'eth0' } },
+      ...{ 'bond0.7': { index: 6, speed: '2000', lower: 'bond0' }, lxc1a: { index: 7, speed: '10000' } },
+    };
+    expect(fastest(machine(bonded), ['eth0', 'lxc1a', 'bond0'])).toEqual({ device: 'bond0', mbps: 2000 });
+    expect(fastest(machine(bonded), ['eth0', 'lxc1a', 'bond0.7'])).toEqual({ device: 'bond0.7', mbps: 2000 });
+    // The wire is there, and is not monitored.
+    expect(fastest(machine(bonded), ['lxc1a'])).toEqual({ device: 'lxc1a', mbps: 10_000 });
+    // It tells no speed: then nobody's is that of a wire, and a guess of another's is none.
+    expect(fastest(machine({ ...node, eth0: { index: 2, speed: '-1', hardware: true } }), ['eth0', 'lxc1a'])).toBeUndefined();
+    // A loop, which no kernel makes.
+    expect(fastest(machine({ v1: { index: 2, speed: '5', lower: 'v1' } }), ['v1'])).toEqual({ device: 'v1', mbps: 5 });
   });
 
   it.each(['-1', '0', '65535', '4294967295', '', 'fast', '2.5'])('is not known where the kernel says "%s"', (speed) => {

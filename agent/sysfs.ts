@@ -4,7 +4,7 @@
  * A sysfs shows the interfaces of the network namespace in which it was mounted, a procfs those of the process that reads it (or of the
  * process whose folder it is). Where the two are not the same, one name stands for two interfaces, and nothing of it may be used.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 export interface LinkSpeed {
   device: string;
@@ -84,14 +84,29 @@ export function speedOf(sys: string, device: string): number | undefined {
   return Number.isSafeInteger(speed) && speed > 0 && speed !== 65_535 && speed !== 4_294_967_295 ? speed : undefined;
 }
 
-/** The fastest of the interfaces, the first of equals; undefined where the kernel tells no speed. */
+/**
+ * The fastest of the interfaces, the first of equals; undefined where the kernel tells no speed. Where one of them is a wire, only wires
+ * count: a pod's end (veth) says 10 Gbit/s whatever its node is connected with.
+ */
 export function fastest(procfsRoot: string, devices: readonly string[]): LinkSpeed | undefined {
   const sys = sysfsOfSameNetwork(procfsRoot);
   if (sys === undefined) return undefined;
+  const wires = devices.filter((device) => isWire(`${sys}/class/net/${device}`));
   let best: LinkSpeed | undefined;
-  for (const device of devices) {
+  for (const device of wires.length > 0 ? wires : devices) {
     const mbps = speedOf(sys, device);
     if (mbps !== undefined && mbps > (best?.mbps ?? 0)) best = { device, mbps };
   }
   return best;
+}
+
+/** Whether an interface is hardware, or lies upon such as bonds and VLANs do; a bridge has no speed of its own. Ends at ten layers. */
+function isWire(folder: string, layers = 10): boolean {
+  if (existsSync(`${folder}/device`)) return true;
+  if (layers === 0 || existsSync(`${folder}/bridge`)) return false;
+  try {
+    return readdirSync(folder).some((name) => name.startsWith('lower_') && isWire(`${folder}/${name}`, layers - 1));
+  } catch {
+    return false;
+  }
 }

@@ -49,11 +49,13 @@ export interface Workload {
   pod: PodSpec;
 }
 
-/** All that Pod Security `restricted` forbids and the agents of the nodes need: two folders, and one capability to hand one of them over. */
+/** All that Pod Security `restricted` forbids and the agents of the nodes need: what tells of their links, a folder for the buffer, and one capability to hand that over. */
 const AGENT = {
   namespace: 'ndt-agent',
   paths: new Map([
     ['/proc/1/net', { readOnly: true }],
+    ['/sys/class/net', { readOnly: true }],
+    ['/sys/devices', { readOnly: true }],
     ['/var/lib/ndt-agent', { readOnly: false }],
   ]),
   initContainer: 'buffer',

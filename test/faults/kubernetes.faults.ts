@@ -97,7 +97,12 @@ describe.skipIf(!hasKubernetes)(`Kubernetes manifests${NEEDS_KUBERNETES}`, () =>
     const agents = of('embedded').find(({ kind }) => kind === 'DaemonSet');
     const pod = (agents!.spec!.template as { spec: PodSpec & { tolerations: unknown } }).spec;
     expect(pod.tolerations).toEqual([{ operator: 'Exists' }]);
-    expect(pod.volumes?.flatMap(({ hostPath }) => hostPath?.path ?? [])).toEqual(['/proc/1/net', '/var/lib/ndt-agent']);
+    expect(pod.volumes?.flatMap(({ hostPath }) => hostPath?.path ?? [])).toEqual([
+      '/proc/1/net',
+      '/sys/class/net',
+      '/sys/devices',
+      '/var/lib/ndt-agent',
+    ]);
     expect(of('embedded').some(({ metadata }) => metadata.labels?.['app.kubernetes.io/component'] === 'ml')).toBe(false);
     expect(of('kafka').some(({ kind, metadata }) => kind === 'Deployment' && metadata.name === 'ml')).toBe(true);
   });
