@@ -188,7 +188,7 @@ export class Outbox {
       backlog: Math.max(0, ledger.pending - this.keeper.fresh),
       memory: { records: this.keeper.memory.size, bytes: this.keeper.memory.bytes },
       ...this.keeper.whereabouts(),
-      faults: { ...this.keeper.counted.faults },
+      faults: { ...this.keeper.disk.faults },
       repairs: this.keeper.counted.repairs,
       restamped: this.keeper.counted.restamped,
     };
@@ -239,7 +239,7 @@ export class Outbox {
       if (room) for (const row of rows) db.insert(row);
       else this.keeper.dropped(db, draft, first, draft.last, rows.length, 'buffer_full');
     });
-    this.keeper.noteSpeed(this.keeper.options.monotonicMs() - started);
+    this.keeper.disk.noteSpeed(this.keeper.options.monotonicMs() - started);
   }
 
   private appendToMemory(rows: readonly Row[]): void {
@@ -247,7 +247,11 @@ export class Outbox {
     this.keeper.reserve(rows.length, true);
     for (const row of rows) {
       // Nothing is dropped from memory while the disk would take it.
-      if (!this.keeper.memory.fits(row, memoryBytes) && !this.keeper.isCutOff && (durability === 'on-outage' || this.keeper.isSlow()))
+      if (
+        !this.keeper.memory.fits(row, memoryBytes) &&
+        !this.keeper.disk.isCutOff &&
+        (durability === 'on-outage' || this.keeper.disk.isSlow)
+      )
         this.keeper.spill();
       this.keeper.account.last += 1;
       this.keeper.account.produced += 1;
@@ -320,7 +324,7 @@ export class Outbox {
   private dropDamaged(db: OutboxDb, damaged: readonly DamagedRows[]): void {
     const { keeper } = this;
     const all = damaged.flatMap(({ seqs }) => seqs);
-    keeper.counted.faults.damaged = (keeper.counted.faults.damaged ?? 0) + all.length;
+    keeper.disk.count('damaged', all.length);
     keeper.report('error', `${all.length} records are not as they were written: they are dropped`, { from: all[0], to: all.at(-1) });
     keeper.commit(db, false, (draft) => {
       for (const { first, last, seqs } of damaged) {

@@ -69,6 +69,25 @@ export function add(reasons: Reasons, reason: string, n: number): void {
   reasons[key] = (reasons[key] ?? 0) + n;
 }
 
+/** Adds to an account what happened between two states of another. */
+export function addDifference(account: Account, before: Account, after: Account): void {
+  account.first += after.first - before.first;
+  account.last += after.last - before.last;
+  account.skipped += after.skipped - before.skipped;
+  account.produced += after.produced - before.produced;
+  account.delivered += after.delivered - before.delivered;
+  for (const what of ['dropped', 'rejected'] as const) {
+    for (const reason in after[what]) add(account[what], reason, (after[what][reason] ?? 0) - (before[what][reason] ?? 0));
+  }
+}
+
+/** The reasons without those that are counted later. */
+export function withoutRejected(rejected: Account['rejected'], later: ReadonlyArray<{ reason: string }>): Account['rejected'] {
+  const less = { ...rejected };
+  for (const { reason } of later) add(less, reason, -1);
+  return less;
+}
+
 /** Whether an account read from somewhere can be one. */
 export function isSound(account: Account): boolean {
   const numbers = [account.version, account.first, account.last, account.floor, account.skipped, account.produced, account.delivered];

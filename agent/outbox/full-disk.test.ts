@@ -1,9 +1,10 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { drainAll, expectBalanced, FIRST, gapsOf, openOutbox, record, records, reports, sum } from '../../test/outbox.ts';
 import { tempDir } from '../../test/tempdir.ts';
+import { OutboxDb } from './database.ts';
 import { Keeper } from './keeper.ts';
 
 /** A file system of a test's own can be mounted. */
@@ -211,6 +212,60 @@ describe.skipIf(!canMount)('a disk that takes nothing (needs root, to mount a fi
     expect(readdirSync(disk.dir).filter((name) => name.startsWith('.salvage') || name.endsWith('.new'))).toEqual([]);
     after.close();
   });
+
+  it('damaged while nothing could be written: the repair is told like any other', () => {
+    const disk = smallDisk('4m');
+    const { clock, options } = settings(disk.dir);
+    const outbox = openOutbox(disk.dir, options);
+    disk.fill();
+    for (let i = 0; i < 300 && outbox.whereabouts().where === 'disk'; i += 1) outbox.append(records(20, 500));
+    for (const name of ['outbox.db', 'outbox.db-wal', 'outbox.db-shm']) rmSync(join(disk.dir, name));
+    disk.free();
+    clock.monotonic += 60_000;
+    outbox.maintain();
+    expect(outbox.whereabouts()).toEqual({ where: 'disk', cause: undefined });
+    expect(outbox.notices(100).map(({ body }) => (JSON.parse(body) as { type: string }).type)).toContain('repair');
+    expectBalanced(outbox);
+    outbox.close();
+  });
+});
+
+it('a disk that fails in the moment after it came back is tried again', () => {
+  const dir = tempDir();
+  const { told, clock, options } = settings(dir);
+  const before = openOutbox(dir, options);
+  before.append(records(20));
+  before.close();
+  writeFileSync(join(dir, 'outbox.db'), 'not a database');
+  let mounted = false;
+  const prepare = () => {
+    if (!mounted) throw Object.assign(new Error('the folder is not there'), { code: 'ENOENT' });
+  };
+  const outbox = openOutbox(dir, { ...options, prepare });
+  outbox.append(records(5));
+  mounted = true;
+  // The first commit after the repair: no real disk fails so exactly.
+  const { addNotice } = OutboxDb.prototype;
+  let failures = 0;
+  const spy = vi.spyOn(OutboxDb.prototype, 'addNotice').mockImplementation(function (this: OutboxDb, body) {
+    if (!body.includes('"type":"repair"') || failures > 0) return addNotice.call(this, body);
+    failures += 1;
+    throw Object.assign(new Error('disk I/O error'), { code: 'SQLITE_IOERR_WRITE' });
+  });
+  onTestFinished(() => spy.mockRestore());
+  clock.monotonic += 60_000;
+  outbox.maintain();
+  expect(failures).toBe(1);
+  expect(outbox.whereabouts()).toEqual({ where: 'memory', cause: 'io' });
+  outbox.append(records(5));
+  clock.monotonic += 60_000;
+  outbox.maintain();
+  expect(outbox.whereabouts(), told.text()).toEqual({ where: 'disk', cause: undefined });
+  expect(outbox.stats().memory.records).toBe(0);
+  expect(outbox.append(records(1))).toBe(outbox.ledger().last);
+  expect(outbox.stats().memory.records).toBe(0);
+  expectBalanced(outbox);
+  outbox.close();
 });
 
 it('a mark that can be written nowhere is told of', () => {
@@ -244,7 +299,7 @@ describe('a slow disk', () => {
       fallbackMark: join(dir, 'fallback.seq'),
       monotonicMs: () => monotonic,
     });
-    keeper.noteSpeed(1500);
+    keeper.disk.noteSpeed(1500);
     keeper.maintain();
     expect(keeper.whereabouts()).toEqual({ where: 'memory', cause: 'slow' });
     expect(keeper.memory.size).toBe(0);

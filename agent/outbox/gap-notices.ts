@@ -61,6 +61,14 @@ export class GapNotices {
     return JSON.stringify({ type: 'gap', agent: this.agentId, from: first, to: last, count, reason, at });
   }
 
+  /** Keeps a notice in memory, of a gap or of something else. */
+  keep(text: string): number {
+    const id = this.next;
+    this.next += 1;
+    this.memory.set(id, text);
+    return id;
+  }
+
   /** Those that wait, the database's first. What is given out here is not added to any more. */
   list(db: OutboxDb | undefined, limit: number): KeptNotice[] {
     const found = [...(db?.notices(limit) ?? []), ...[...this.memory].map(([id, body]) => ({ id, body }))].slice(0, limit);
@@ -83,12 +91,5 @@ export class GapNotices {
   clearMemory(): void {
     this.memory.clear();
     this.told.clear();
-  }
-
-  private keep(text: string): number {
-    const id = this.next;
-    this.next += 1;
-    this.memory.set(id, text);
-    return id;
   }
 }

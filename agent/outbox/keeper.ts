@@ -3,11 +3,12 @@
  * disk does to it ends here: a fault turns to memory and is tried again from time to time, damage is repaired. See `../outbox.ts`.
  */
 import { existsSync } from 'node:fs';
-import { codeOf, messageOf } from '../../common/errors.ts';
+import { messageOf } from '../../common/errors.ts';
 import type { Baseline } from '../../common/rates.ts';
-import { type Account, add, copyOf, type DropReason, newAccount, waiting } from './account.ts';
+import { type Account, add, addDifference, copyOf, type DropReason, newAccount, waiting, withoutRejected } from './account.ts';
 import { Bounds } from './bounds.ts';
 import { OutboxDb, type Row, sizeOf } from './database.ts';
+import { DiskState } from './disk-state.ts';
 import { DamageError, kindOf, wordOf } from './faults.ts';
 import { GapNotices } from './gap-notices.ts';
 import { HighWater, type Mark } from './high-water.ts';
@@ -18,10 +19,7 @@ import { finishReplacement, replace } from './salvage.ts';
 import { around, firstNumber, type Gap, gapsOf, giveBack, type Started, start } from './start.ts';
 
 const NUMBER_BLOCK = { full: 256, loose: 64 };
-const PROBE_MS = { first: 1000, most: 30_000 };
 const MARK_MS = 60_000;
-const SLOW_MS = 1000;
-const SLOW_SHARE = 10;
 /** A file that fails to be read so often in a row is as good as damaged. */
 const IO_FAULTS = 5;
 /** Commits that a file may be ahead of the mark beside it. */
@@ -43,7 +41,8 @@ export class Keeper {
   /** Records up to here wait out an outage, or a restart; and how many wait that were made since. */
   replayedUpTo: number;
   fresh = 0;
-  readonly counted = { faults: {} as { [word: string]: number }, repairs: 0, restamped: 0 };
+  readonly counted = { repairs: 0, restamped: 0 };
+  readonly disk: DiskState;
   private readonly highWater: HighWater;
   private readonly bounds = new Bounds();
   /** The account at this start, and the mark found, where the file could not be read then. */
@@ -55,17 +54,13 @@ export class Keeper {
   private markedAt = Number.NEGATIVE_INFINITY;
   private markedVersion = -1;
   private time: { elapsed: number; monotonic: number };
-  private fault: { word: string; since: number; count: number } | undefined;
-  private probeAt = 0;
-  private probePause = PROBE_MS.first;
-  private slowUntil = 0;
-  private probing = false;
   private closed = false;
 
   constructor(options: OutboxOptions) {
     this.options = withDefaults(options);
     this.notices = new GapNotices(options.agentId, this.options.nowMs);
     const { file, nowMs, monotonicMs, fallbackMark } = this.options;
+    this.disk = new DiskState(monotonicMs, (level, message, fields) => this.report(level, message, fields));
     this.time = { elapsed: 0, monotonic: monotonicMs() };
     this.highWater = new HighWater(`${file}.seq`, fallbackMark);
     // Stands in until the file is read: `begin` sets it.
@@ -98,29 +93,28 @@ export class Keeper {
   maintain(): void {
     if (this.closed) return;
     this.options.wallClock?.check();
-    const now = this.options.monotonicMs();
-    if (this.fault !== undefined) {
-      if (now >= this.probeAt) this.probe();
+    if (this.disk.isCutOff) {
+      if (this.disk.isProbeDue) this.probe();
       return;
     }
     if (this.memory.size > 0 && this.isSpillDue()) this.spill();
-    else if (this.memory.size === 0 && this.isSlow() && now >= this.slowUntil) this.trySlowDisk();
+    else if (this.memory.size === 0 && this.disk.isRested) this.trySlowDisk();
     this.onDisk((db) => {
       if (!db.changedByOthers() && db.pending > 0 !== db.hasRecords())
         throw new DamageError(`${db.pending} records should wait, and there are ${db.pending > 0 ? 'none' : 'some'}`);
       if (this.isAged(db)) this.commit(db, false, (draft) => this.dropAged(db, draft));
       db.shrink(512);
     });
-    if (now - this.markedAt >= MARK_MS && this.markedVersion !== this.account.version) this.mark(false);
+    if (this.options.monotonicMs() - this.markedAt >= MARK_MS && this.markedVersion !== this.account.version) this.mark(false);
   }
 
   /** Takes everything to the disk and ends. */
   close(): void {
     if (this.closed) return;
-    if (this.fault !== undefined) this.probe();
+    this.probe();
     if (this.memory.size > 0) this.spill();
     this.closed = true;
-    if (this.db !== undefined && this.fault === undefined && this.memory.size === 0) {
+    if (this.db !== undefined && !this.disk.isCutOff && this.memory.size === 0) {
       this.onDisk((db) => {
         this.commit(db, true, () => db.setClean(true));
         this.loose = false;
@@ -132,7 +126,7 @@ export class Keeper {
       if (size > 0)
         this.report(
           'error',
-          `${size} records in memory are lost: the disk takes them no more (${this.fault?.word}); the next start names them`,
+          `${size} records in memory are lost: the disk takes them no more (${this.disk.cause}); the next start names them`,
           { lost: size },
         );
       this.mark(true);
@@ -141,24 +135,14 @@ export class Keeper {
     this.db = undefined;
   }
 
-  /** Whether the disk takes nothing now. */
-  get isCutOff(): boolean {
-    return this.fault !== undefined;
-  }
-
   /** Where new records are kept now, and why in memory where that is not as it should be. */
   whereabouts(): { where: Where; cause: string | undefined } {
-    if (this.fault !== undefined) return { where: 'memory', cause: this.fault.word };
-    if (this.isSlow()) return { where: 'memory', cause: 'slow' };
-    return { where: this.options.durability === 'on-outage' ? 'memory' : 'disk', cause: undefined };
+    const { cause } = this.disk;
+    return { where: cause !== undefined || this.options.durability === 'on-outage' ? 'memory' : 'disk', cause };
   }
 
   goesToDisk(): boolean {
-    return this.fault === undefined && this.options.durability !== 'on-outage' && !this.isSlow() && this.memory.size === 0;
-  }
-
-  isSlow(): boolean {
-    return this.slowUntil > 0;
+    return this.whereabouts().where === 'disk' && this.memory.size === 0;
   }
 
   /** As many of the rows from `done` on as one transaction may write. */
@@ -288,7 +272,7 @@ export class Keeper {
       }
     });
     if (this.memory.size > 0) return;
-    if (this.isSlow()) this.noteSpeed(this.options.monotonicMs() - started);
+    if (this.disk.isSlow) this.disk.noteSpeed(this.options.monotonicMs() - started);
     if (this.loose && this.goesToDisk()) this.mark(true);
   }
 
@@ -306,33 +290,19 @@ export class Keeper {
   commitOther(db: OutboxDb): void {
     const started = this.options.monotonicMs();
     this.commit(db, true, () => {});
-    this.noteSpeed(this.options.monotonicMs() - started);
+    this.disk.noteSpeed(this.options.monotonicMs() - started);
   }
 
   private isSpillDue(): boolean {
-    if (this.isSlow()) return this.options.monotonicMs() >= this.slowUntil;
+    if (this.disk.isSlow) return this.disk.isRested;
     const { durability, memoryMs } = this.options;
     const oldest = this.memory.oldest;
     return oldest !== undefined && (durability !== 'on-outage' || this.elapsed() - oldest.elapsed >= memoryMs);
   }
 
-  /** A disk that takes a second for a commit gets fewer of them: what comes in meanwhile waits in memory. */
-  noteSpeed(ms: number): void {
-    const wasSlow = this.isSlow();
-    if (ms >= SLOW_MS) {
-      this.slowUntil = this.options.monotonicMs() + Math.min(PROBE_MS.most, ms * SLOW_SHARE);
-      this.counted.faults.slow = (this.counted.faults.slow ?? 0) + 1;
-      if (!wasSlow)
-        this.report('warn', `the disk took ${Math.round(ms)} ms for a commit: records wait in memory and go to it together`, { ms });
-    } else if (wasSlow) {
-      this.slowUntil = 0;
-      this.report('info', 'the disk is quick again', { ms });
-    }
-  }
-
   /** Runs `work` on the file where it can be written to; what the disk does to it is dealt with here. Undefined where it was not done. */
   onDisk<T>(work: (db: OutboxDb) => T): T | undefined {
-    for (let attempt = 0; attempt < 2 && this.db !== undefined && this.fault === undefined; attempt += 1) {
+    for (let attempt = 0; attempt < 2 && this.db !== undefined && !this.disk.isCutOff; attempt += 1) {
       try {
         return work(this.db);
       } catch (error) {
@@ -344,7 +314,7 @@ export class Keeper {
 
   /** As `onDisk`, also where the file can only be read. */
   onOpenFile<T>(work: (db: OutboxDb) => T): T | undefined {
-    if (this.fault === undefined) return this.onDisk(work);
+    if (!this.disk.isCutOff) return this.onDisk(work);
     if (this.db === undefined) return undefined;
     try {
       return work(this.db);
@@ -368,73 +338,43 @@ export class Keeper {
   }
 
   private turnToMemory(error: unknown): void {
-    const word = wordOf(error);
-    this.counted.faults[word] = (this.counted.faults[word] ?? 0) + 1;
-    const now = this.options.monotonicMs();
-    this.probeAt = now + this.probePause;
-    this.probePause = Math.min(this.probePause * 2, PROBE_MS.most);
-    if (this.fault === undefined && this.probing) this.fault = { word, since: now, count: 1 };
-    else if (this.fault === undefined) {
-      const stack = kindOf(error) === 'defect' && error instanceof Error ? { stack: error.stack } : {};
-      this.report(
-        'error',
-        `the disk does not take the buffer (${messageOf(error)}): new records are kept in memory, at most ${this.options.memoryBytes} bytes`,
-        {
-          cause: word,
-          code: codeOf(error),
-          ...stack,
-        },
-      );
-      this.fault = { word, since: now, count: 1 };
-    } else this.fault = { word, since: this.fault.since, count: this.fault.count + 1 };
+    this.disk.failed(error, `new records are kept in memory, at most ${this.options.memoryBytes} bytes`);
     // A full disk can still be read from; of any other fault, a new connection must not inherit anything.
-    if (word !== 'full' && word !== 'read_only' && word !== 'locked') {
-      this.db?.close();
-      this.db = undefined;
-    }
+    if (['full', 'read_only', 'locked'].includes(wordOf(error))) return;
+    this.db?.close();
+    this.db = undefined;
   }
 
-  /** Tries the disk again; everything goes over to it where it works. */
+  /** Tries the disk again, where it takes nothing; everything goes over to it where it works. */
   private probe(): void {
-    const { file } = this.options;
-    const fault = this.fault;
-    if (fault === undefined) return;
+    this.disk.tryAgain(() => {
+      try {
+        this.bringBack();
+      } catch (error) {
+        this.turnToMemory(error);
+      }
+      if (!this.disk.isCutOff) this.spillAll();
+    });
+  }
+
+  /** Opens the file again; one that is damaged is repaired. */
+  private bringBack(): void {
+    const { file, prepare } = this.options;
     try {
-      this.options.prepare();
+      prepare();
       this.db?.close();
       this.db = undefined;
-      if (this.unread !== undefined) this.joinAtLast();
+      if (this.unread !== undefined) this.joinAtLast(this.unread);
       else {
         finishReplacement(file);
         if (!existsSync(file)) throw new DamageError('the file is gone');
         this.db = this.reopen();
       }
     } catch (error) {
-      if (kindOf(error) === 'damaged' || (wordOf(error) === 'io' && fault.count >= IO_FAULTS && this.unread === undefined)) {
-        try {
-          this.repair(error);
-        } catch (second) {
-          this.turnToMemory(second);
-          return;
-        }
-      } else {
-        this.turnToMemory(error);
-        return;
-      }
+      const isUnreadable = wordOf(error) === 'io' && this.disk.faultsInARow >= IO_FAULTS && this.unread === undefined;
+      if (kindOf(error) !== 'damaged' && !isUnreadable) throw error;
+      this.repair(error);
     }
-    this.fault = undefined;
-    this.probing = true;
-    this.spillAll();
-    this.probing = false;
-    // The same fault again, or another one: it lasts since the first.
-    if (this.isCutOff) {
-      this.fault = { ...fault, count: fault.count + 1 };
-      return;
-    }
-    this.probePause = PROBE_MS.first;
-    this.report('info', `the disk takes the buffer again after ${Math.round((this.options.monotonicMs() - fault.since) / 1000)} s`, {
-      cause: fault.word,
-    });
   }
 
   private spillAll(): void {
@@ -443,7 +383,7 @@ export class Keeper {
       return;
     }
     this.onDisk((db) => this.commit(db, true, () => {}));
-    if (this.fault === undefined && this.loose && this.goesToDisk()) this.mark(true);
+    if (this.loose && this.goesToDisk()) this.mark(true);
   }
 
   /** Opens the file again in the same life: the account in memory holds, and what a commit in doubt did is found out. */
@@ -540,7 +480,11 @@ export class Keeper {
       lost,
       at: Math.floor(this.options.nowMs()),
     });
-    this.onDisk((db) => this.commit(db, true, () => db.addNotice(notice)));
+    const kept = this.onDisk((db) => {
+      this.commit(db, true, () => db.addNotice(notice));
+      return true;
+    });
+    if (kept !== true) this.notices.keep(notice);
   }
 
   /**
@@ -603,12 +547,9 @@ export class Keeper {
   }
 
   /** The file can be used at last: what this life has done meanwhile is added to what the file says. */
-  private joinAtLast(): void {
-    const { unread, fault } = this;
-    if (unread === undefined) return;
+  private joinAtLast(unread: NonNullable<Keeper['unread']>): void {
     const own = this.account;
     const kept = new Map(this.changedBaselines);
-    this.fault = undefined;
     try {
       this.begin((started) => {
         const account = copyOf(started.account);
@@ -622,7 +563,7 @@ export class Keeper {
         return account;
       });
     } catch (error) {
-      Object.assign(this, { account: own, fault });
+      this.account = own;
       throw error;
     }
     this.unread = undefined;
@@ -639,7 +580,7 @@ export class Keeper {
 
   /** Writes the mark; `durable` waits for the disk. */
   private mark(durable: boolean, clean = false, n = 0): void {
-    this.loose = !clean && (this.memory.size > 0 || this.fault !== undefined || this.isSlow() || this.options.durability === 'on-outage');
+    this.loose = !clean && (this.memory.size > 0 || this.whereabouts().where === 'memory');
     const block = clean ? 0 : this.loose ? Math.max(NUMBER_BLOCK.loose, 8 * n) : Math.max(NUMBER_BLOCK.full, 32 * n);
     this.account.version += 1;
     // Never back below what was reserved before, except where it is known that nothing of it was used.
@@ -665,7 +606,7 @@ export class Keeper {
   private floor(): number {
     return this.memory.size > 0
       ? (this.memory.oldest?.seq ?? 0) - 1
-      : Math.min(this.account.last, this.fault === undefined ? this.account.last : this.account.floor);
+      : Math.min(this.account.last, this.disk.isCutOff ? this.account.floor : this.account.last);
   }
 
   elapsed(): number {
@@ -679,22 +620,4 @@ export class Keeper {
   report(level: OutboxEvent['level'], message: string, fields: OutboxEvent['fields']): void {
     this.options.report({ level, message, fields });
   }
-}
-
-/** Adds to an account what happened between two states of another. */
-function addDifference(account: Account, before: Account, after: Account): void {
-  account.first += after.first - before.first;
-  account.last += after.last - before.last;
-  account.skipped += after.skipped - before.skipped;
-  account.produced += after.produced - before.produced;
-  account.delivered += after.delivered - before.delivered;
-  for (const what of ['dropped', 'rejected'] as const) {
-    for (const reason in after[what]) add(account[what], reason, (after[what][reason] ?? 0) - (before[what][reason] ?? 0));
-  }
-}
-
-function withoutRejected(rejected: Account['rejected'], later: ReadonlyArray<{ reason: string }>): Account['rejected'] {
-  const less = { ...rejected };
-  for (const { reason } of later) add(less, reason, -1);
-  return less;
 }
