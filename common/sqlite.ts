@@ -36,9 +36,12 @@ export function ensureDir(dir: string): void {
     mkdirSync(dir, { recursive: true, mode: 0o750 });
     accessSync(dir, constants.W_OK | constants.X_OK);
   } catch (error) {
+    const code = codeOf(error) ?? messageOf(error);
+    // The service may write to its state folder alone.
+    const confined = code === 'EROFS' ? ', name it in ReadWritePaths= where systemd confines this program (systemctl edit)' : '';
     throw new NdtError(
       'CANNOT_CREATE',
-      `cannot write to the data folder ${dir} (${codeOf(error) ?? messageOf(error)}): make it writable for this user, or set data_dir (NDT_DATA_DIR) to another folder`,
+      `cannot write to the data folder ${dir} (${code}): make it writable for this user${confined}, or set data_dir (NDT_DATA_DIR) to another folder`,
     );
   }
 }

@@ -36,7 +36,7 @@ command -v kubectl >/dev/null || { echo 'delete.sh: there is no kubectl on PATH:
 
 # By label, not by `delete -k`: that would take the namespaces along, and with them the volume claims.
 namespaces='ndt-experiment ndt-agent ndt'
-case $overlay in embedded | kafka) namespaces='ndt-agent ndt' ;; esac
+case $overlay in experiment | */experiment | */experiment/) ;; *) namespaces='ndt-agent ndt' ;; esac
 for namespace in $namespaces; do
   kubectl -n "$namespace" delete daemonset,deployment,statefulset,service,poddisruptionbudget,networkpolicy,configmap,serviceaccount \
     --selector app.kubernetes.io/part-of=ndt --ignore-not-found --wait=true

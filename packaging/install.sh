@@ -2,6 +2,8 @@
 # Installs ndt-agent or ndt-aggregator on a machine without dpkg, and removes it: binary, configuration, user, and a service for
 # systemd, OpenRC or procd. Everything it needs is in its own folder. Run as root.
 set -eu
+# Others go through the folders that are made here, whatever root's own umask is.
+umask 022
 
 PACKAGE=@PACKAGE@
 PROGRAM=@PROGRAM@
@@ -15,7 +17,7 @@ Installs $PACKAGE. Run again, it upgrades: configuration and buffer stay, and wh
 
   --uninstall    remove it; configuration, data and user stay
   --purge        remove it with configuration, data and user
-  --prefix DIR   where the program goes: DIR/bin, /usr/local when missing
+  --prefix DIR   where the program goes: DIR/bin; when missing, where it is, or /usr/local
   --init NAME    systemd, openrc, procd or none; found out when missing
   --root DIR     install into the file system of another machine that is mounted at DIR
 TEXT
@@ -30,7 +32,7 @@ value() { [ $# -gt 1 ] || { usage >&2; exit 64; }; echo "$2"; }
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 action=install
-prefix=/usr/local
+prefix=
 init=
 root=
 while [ $# -gt 0 ]; do
@@ -45,6 +47,15 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+# An upgrade and a removal find the program where the first installation put it.
+if [ -z "$prefix" ]; then
+  for file in "$root/etc/systemd/system/$PACKAGE.service" "$root/etc/init.d/$PACKAGE"; do
+    [ -f "$file" ] || continue
+    prefix=$(sed -n "s#^.*[=\" ]\(/[A-Za-z0-9/._-]*\)/bin/${PACKAGE}[\" ].*#\1#p" "$file" | head -n 1)
+    [ -z "$prefix" ] || break
+  done
+  prefix=${prefix:-/usr/local}
+fi
 case $prefix in
   /*[!A-Za-z0-9/._-]*) fail "--prefix $prefix: use letters, digits and /._- alone" 64 ;;
   /*) ;;
@@ -59,6 +70,16 @@ if [ -z "$init" ]; then
   fi
 fi
 case $init in systemd | openrc | procd | none) ;; *) fail "--init $init: expected systemd, openrc, procd or none" 64 ;; esac
+# Another machine's links may point into this one's file system.
+if [ -n "$root" ]; then
+  real=$(readlink -f "$root")
+  for folder in /etc/ndt "/var/lib/$PACKAGE" "$prefix/bin"; do
+    case $(readlink -f "$root$(dirname "$folder")" || echo "$real/") in
+      "$real" | "$real"/*) ;;
+      *) fail "$root$folder leads out of $root by a link: mount that machine's file system so that its links hold, or run this there" 64 ;;
+    esac
+  done
+fi
 if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then fail 'needs root, for the user and the service it makes' 77; fi
 
 bin=$prefix/bin
@@ -84,7 +105,14 @@ make_user() {
     # OpenWrt's base system has neither.
     id=900
     while cut -d: -f3 /etc/passwd /etc/group | grep -qx "$id"; do id=$((id + 1)); done
-    echo "$PACKAGE:x:$id:" >>/etc/group
+    for file in passwd group; do
+      # A last line without its end would take ours into itself.
+      if [ -n "$(tail -c 1 "/etc/$file")" ]; then echo >>"/etc/$file"; fi
+    done
+    # Of an installation that was cut off.
+    if known group; then id=$(sed -n "s/^$PACKAGE:[^:]*:\([0-9]*\):.*/\1/p" /etc/group | head -n 1)
+    else echo "$PACKAGE:x:$id:" >>/etc/group
+    fi
     echo "$PACKAGE:x:$id:$id:ndt:/var/lib/$PACKAGE:/bin/false" >>/etc/passwd
   fi
 }
@@ -92,12 +120,15 @@ make_user() {
 remove_user() {
   if ! known passwd || ! live; then return 0; fi
   if command -v userdel >/dev/null; then
-    userdel "$PACKAGE"
-    if known group; then groupdel "$PACKAGE"; fi
+    userdel "$PACKAGE" || say "the user $PACKAGE stays, a process of its still runs: userdel $PACKAGE" >&2
+    if known group && ! known passwd; then groupdel "$PACKAGE"; fi
   else
-    for file in passwd group; do
-      grep -v "^$PACKAGE:" "/etc/$file" >"/etc/$file.ndt" && cat "/etc/$file.ndt" >"/etc/$file"
-      rm -f "/etc/$file.ndt"
+    for file in passwd group shadow; do
+      [ -f "/etc/$file" ] || continue
+      # With its mode and owner, and whole at every moment.
+      cp -p "/etc/$file" "/etc/$file.ndt"
+      sed "/^$PACKAGE:/d" "/etc/$file" >"/etc/$file.ndt"
+      mv -f "/etc/$file.ndt" "/etc/$file"
     done
   fi
 }
@@ -105,10 +136,21 @@ remove_user() {
 # put FILE PATH MODE: whole or not at all, also over a program that runs
 put() {
   mkdir -p "$root$(dirname -- "$2")"
-  cp "$here/$1" "$root$2.new"
-  chmod "$3" "$root$2.new"
-  mv -f "$root$2.new" "$root$2"
+  half=$root$2.new
+  cp "$here/$1" "$half"
+  chmod "$3" "$half"
+  # Where it lies, for what was unpacked to may not allow execution. Where no libc fits, it is better to know before anything has changed.
+  if live && [ "$1" = "$PACKAGE" ]; then
+    said=$("$half" --version 2>&1) ||
+      fail "this $PACKAGE does not run here ($said): it needs Linux on the archive's architecture, with glibc 2.34 or newer" 69
+  fi
+  mv -f "$half" "$root$2"
+  half=
 }
+# A full disk, or a Ctrl-C, leaves no half of a program behind.
+half=
+trap '[ -z "$half" ] || rm -f "$half"' EXIT
+trap 'exit 130' HUP INT TERM
 
 # fill PATH: where the program is
 fill() {
@@ -170,9 +212,9 @@ remove_service() {
 
 if [ "$action" = install ]; then
   [ -f "$here/$PACKAGE" ] || fail "there is no $PACKAGE beside install.sh: unpack the whole archive, and run it there" 66
-  # Where no libc fits, it is better to know before anything has changed.
-  if live && ! "$here/$PACKAGE" --version >/dev/null 2>&1; then
-    fail "this $PACKAGE does not run here: it needs Linux on the archive's architecture, with glibc 2.34 or newer" 69
+  if live && [ "$init" = systemd ]; then
+    release=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+    [ "${release:-0}" -ge 250 ] || fail "systemd $release is too old for the unit's credentials: it needs 250 or newer (--init none leaves the unit out)" 69
   fi
   put "$PACKAGE" "$bin/$PACKAGE" 0755
   for link in $LINKS; do ln -sf "$PACKAGE" "$root$bin/$link"; done
@@ -183,6 +225,9 @@ if [ "$action" = install ]; then
   fi
   make_user
   install_service
+  case $(readlink -f "$root/var/lib") in
+    "$root"/tmp/* | /tmp/*) say "/var/lib is in memory here: set data_dir in /etc/ndt/$PROGRAM.json to a folder of $PACKAGE on flash or a disk, or a reboot loses what waits" ;;
+  esac
   say "$PACKAGE is installed. Say in /etc/ndt/$PROGRAM.json what it is to do, then: $next"
   exit 0
 fi
@@ -193,7 +238,9 @@ for link in $LINKS; do
   if [ -L "$root$bin/$link" ]; then rm -f "$root$bin/$link"; fi
 done
 if [ "$action" = purge ]; then
-  rm -rf "$root/var/lib/$PACKAGE" "$root/etc/ndt/credentials/$PROGRAM" "$root/etc/ndt/$PROGRAM.json" "$root$unit.d"
+  # A disk of its own that is mounted there stays mounted, and empty.
+  rm -rf "$root/var/lib/$PACKAGE" 2>/dev/null || true
+  rm -rf "$root/etc/ndt/credentials/$PROGRAM" "$root/etc/ndt/$PROGRAM.json" "$root$unit.d" "$root/var/log/$PACKAGE.log"
   rmdir "$root/etc/ndt/credentials" "$root/etc/ndt" 2>/dev/null || true
   remove_user
   say "$PACKAGE is gone, with its configuration and data"

@@ -1,12 +1,12 @@
 /** The packages around the binary: what they hold, that they come out the same, and what install.sh does to a machine. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { loadConfig } from '../common/config.ts';
 import pkg from '../package.json' with { type: 'json' };
-import { makeArchive, makeDeb, type PackageBuild } from '../scripts/deb/build.ts';
+import { debianVersion, makeArchive, makeDeb, type PackageBuild } from '../scripts/deb/build.ts';
 import { PROGRAMS, type ProgramName } from '../scripts/package/programs.ts';
 import { findProgram } from '../scripts/programs.ts';
 import { tempDir } from '../test/tempdir.ts';
@@ -107,12 +107,15 @@ for (const name of PROGRAMS) {
       writeFileSync(config, '{ "mine": true }');
       mkdirSync(join(machine, 'var/lib', name), { recursive: true });
       writeFileSync(join(machine, 'var/lib', name, 'kept'), 'records');
-      run('--prefix', '/opt/ndt');
+      // The service's file says where the program is; without one it has to be said again.
+      const prefix = service === undefined ? ['--prefix', '/opt/ndt'] : [];
+      run(...prefix);
       expect(readFileSync(config, 'utf8')).toBe('{ "mine": true }');
+      expect(existsSync(join(machine, 'usr/local'))).toBe(false);
 
-      run('--prefix', '/opt/ndt', '--uninstall');
+      run(...prefix, '--uninstall');
       expect(files(machine)).toEqual([`etc/ndt/${program}.json`, `var/lib/${name}/kept`]);
-      run('--prefix', '/opt/ndt', '--purge');
+      run(...prefix, '--purge');
       expect(files(machine)).toEqual([]);
     });
 }
@@ -125,6 +128,41 @@ test('install.sh refuses what it does not understand, before it changes anything
     expect(status, stderr).toBe(64);
   }
   expect(readdirSync(machine)).toEqual([]);
+});
+
+test('install.sh makes folders that the service can enter, whatever root’s umask is', async () => {
+  const install = await unpacked('ndt-agent');
+  const machine = tempDir();
+  const { status, stderr } = spawnSync('sh', ['-c', 'umask 077; sh "$0" --root "$1" --init none', install, machine], { encoding: 'utf8' });
+  expect(status, stderr).toBe(0);
+  const modes = ['etc/ndt', 'usr/local/bin', 'etc/ndt/agent.json'].map((path) => (statSync(join(machine, path)).mode & 0o777).toString(8));
+  expect(modes).toEqual(['755', '755', '644']);
+});
+
+test('install.sh leaves no half of a file behind where one cannot be written', async () => {
+  const install = await unpacked('ndt-agent');
+  const machine = tempDir();
+  // Files of more than 512 bytes cannot be written, as on a disk that is full.
+  const command = 'ulimit -f 1; sh "$0" --root "$1" --init systemd';
+  const { status } = spawnSync('sh', ['-c', command, install, machine], { encoding: 'utf8' });
+  expect(status).not.toBe(0);
+  expect(files(machine)).toEqual(['etc/ndt/agent.json', 'usr/local/bin/ndt-agent']);
+});
+
+test('install.sh stays inside the other machine’s file system, whatever its links say', async () => {
+  const install = await unpacked('ndt-agent');
+  const [machine, ours] = [tempDir(), tempDir()];
+  mkdirSync(join(ours, 'lib/ndt-agent'), { recursive: true });
+  writeFileSync(join(ours, 'lib/ndt-agent/kept'), 'records');
+  symlinkSync(ours, join(machine, 'var'));
+  const { status, stderr } = spawnSync('sh', [install, '--root', machine, '--init', 'none', '--purge'], { encoding: 'utf8' });
+  expect([status, stderr]).toEqual([64, expect.stringContaining('leads out of')]);
+  expect(files(ours)).toEqual(['lib/ndt-agent/kept']);
+});
+
+test('a release comes after its candidates', () => {
+  expect(debianVersion('0.2.0-rc.1')).toBe('0.2.0~rc.1');
+  expect(debianVersion('0.2.0')).toBe('0.2.0');
 });
 
 test.skipIf(SHELLCHECK === undefined)(`shell scripts are clean${SHELLCHECK === undefined ? ' (skipped: needs shellcheck)' : ''}`, () => {

@@ -150,7 +150,7 @@ function unwritable(check: string, dir: string, error: unknown): Finding {
       return fail(
         check,
         `${dir} is mounted read-only (${code})`,
-        'look into the kernel’s log (dmesg) for disk errors, then remount it: mount -o remount,rw',
+        'where systemd starts the agent, name the folder in ReadWritePaths= (systemctl edit ndt-agent); else look into the kernel’s log (dmesg) for disk errors, then remount it: mount -o remount,rw',
       );
     case 'EACCES':
     case 'EPERM':

@@ -19,11 +19,12 @@ const OWN = /^\/proc(\/(self|thread-self))?\/*$/;
 
 /** Makes this process the one that waits, and the one that goes, where a machine is short of time or memory. */
 export function standBack(): void {
-  try {
-    setPriority(constants.priority.PRIORITY_LOW);
-    writeFileSync('/proc/self/oom_score_adj', '1000');
-  } catch {
-    // A service manager may forbid it, and then has bounds of its own.
+  for (const step of [() => setPriority(constants.priority.PRIORITY_LOW), () => writeFileSync('/proc/self/oom_score_adj', '1000')]) {
+    try {
+      step();
+    } catch {
+      // A service manager may forbid the one and not the other, and then has bounds of its own.
+    }
   }
 }
 

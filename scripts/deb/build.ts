@@ -80,7 +80,7 @@ export async function makeDeb(build: PackageBuild): Promise<string> {
     for (const script of SCRIPTS) put(control, { path: script, mode: 0o755, content: template(root, name, `debian/${script}`) });
 
     mkdirSync(output, { recursive: true });
-    const file = join(output, `${name}_${version}_${DEBIAN_ARCH[arch]}.deb`);
+    const file = join(output, `${name}_${debianVersion(version)}_${DEBIAN_ARCH[arch]}.deb`);
     await tool('dpkg-deb', ['--root-owner-group', `-Z${build.compression ?? 'xz'}`, '--build', tree, file], epoch);
     return file;
   } finally {
@@ -129,12 +129,13 @@ What the program holds of others, each part with its licence, is listed in licen
 
 function controlOf({ name, arch, version }: PackageBuild, installed: number): string {
   return `Package: ${name}
-Version: ${version}
+Version: ${debianVersion(version)}
 Architecture: ${DEBIAN_ARCH[arch]}
 Maintainer: ${MAINTAINER}
 Installed-Size: ${installed}
 Depends: ${DEPENDS}
 Recommends: systemd
+Breaks: systemd (<< 250)
 Section: net
 Priority: optional
 Description: ${SYNOPSIS[name]}
@@ -154,7 +155,7 @@ function wrapped(text: string): string {
 
 function changelog(name: string, version: string, epoch: number): string {
   const date = new Date(epoch * 1000).toUTCString().replace('GMT', '+0000');
-  return `${name} (${version}) unstable; urgency=medium\n\n  * Release ${version}: CHANGELOG.md of the project has what is new.\n\n -- ${MAINTAINER}  ${date}\n`;
+  return `${name} (${debianVersion(version)}) unstable; urgency=medium\n\n  * Release ${version}: CHANGELOG.md of the project has what is new.\n\n -- ${MAINTAINER}  ${date}\n`;
 }
 
 function put(tree: string, { path, mode, content }: Installed): void {
@@ -215,4 +216,9 @@ export function built(dist: string, name: ProgramName, arch: Architecture): Pick
     if (!existsSync(file))
       throw new NdtError('CONFIG', `there is no ${file}: make it first, with npm run package -- --arch ${arch} --program ${name}`);
   return files;
+}
+
+/** A release comes after its candidates: 0.2.0~rc.1 is before 0.2.0, 0.2.0-rc.1 would be behind it. */
+export function debianVersion(version: string): string {
+  return version.replace('-', '~');
 }

@@ -1,6 +1,6 @@
 /** The manifests of k8s/, as they would be applied, against Kubernetes' own schema, our rules, and the programs that read their configuration. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -41,6 +41,15 @@ describe.skipIf(!hasKubernetes)(`Kubernetes manifests${NEEDS_KUBERNETES}`, () =>
       const ours = images.filter((image) => /^ndt-/.test(image));
       expect(ours.length).toBeGreaterThan(2);
       expect(new Set(ours.map((image) => image.split(':')[1]))).toEqual(new Set([pkg.version]));
+    });
+
+    test(`${overlay}: delete.sh finds all that it brings, and its images are named in one place`, () => {
+      const others = of(overlay).filter(({ kind }) => kind !== 'Namespace');
+      const unlabelled = others.filter(({ metadata }) => metadata.labels?.['app.kubernetes.io/part-of'] !== 'ndt');
+      expect(unlabelled.map(({ kind, metadata }) => `${kind} ${metadata.name}`)).toEqual([]);
+      const kustomization = readFileSync(join(OVERLAYS, overlay, 'kustomization.yaml'), 'utf8');
+      expect(kustomization).toContain('../../components/images');
+      expect(kustomization).not.toMatch(/^images:/m);
     });
 
     test(`${overlay}: what is mounted is there, under a name that stays`, () => {
@@ -152,7 +161,15 @@ describe.skipIf(!hasKubernetes)(`Kubernetes manifests${NEEDS_KUBERNETES}`, () =>
     expect(deployed.status, deployed.stderr).toBe(0);
     const told = spawnSync('cat', [calls], { encoding: 'utf8' }).stdout;
     expect(told).toMatch(/create secret generic ndt-http[\s\S]*apply -k .*overlays\/embedded[\s\S]*rollout status .*--timeout=90s/);
-    const deleted = run('delete.sh', 'embedded');
-    expect(deleted.status, deleted.stderr).toBe(0);
+    for (const [overlay, namespaces] of [
+      ['embedded', ['ndt-agent', 'ndt']],
+      [join(OVERLAYS, 'kafka'), ['ndt-agent', 'ndt']],
+      ['experiment', ['ndt-experiment', 'ndt-agent', 'ndt']],
+    ] as const) {
+      writeFileSync(calls, '');
+      const deleted = run('delete.sh', overlay, '--data');
+      expect(deleted.status, deleted.stderr).toBe(0);
+      expect(readFileSync(calls, 'utf8').match(/(?<=delete namespace )\S+/g)).toEqual(namespaces);
+    }
   });
 });
