@@ -160,6 +160,30 @@ describe.skipIf(!hasMachine || !canPackage)(`the Debian packages${NEEDS_MACHINE}
     expect(differences(before, everything(machine.root))).toEqual([]);
   }, 180_000);
 
+  test('a bad day stops neither an upgrade nor a purge: a refused configuration, a disk of its own, a process left over', async () => {
+    const state = '/var/lib/ndt-agent';
+    await machine.run('mkdir', state);
+    await machine.run('mount', '-t', 'tmpfs', 'tmpfs', state);
+    await install(debs.agent);
+    await machine.run('systemctl', 'start', 'ndt-agent');
+    writeFileSync(join(machine.root, 'etc/ndt/agent.json'), '{ "no_such_option": 1 }');
+    await until(async () => (await journal(machine)).includes('no_such_option'), 'the agent to refuse it');
+    expect(await machine.show('ndt-agent', 'ActiveState')).toBe('active');
+
+    expect(await install(debs.next)).toContain('ndt-agent does not start: journalctl -u ndt-agent says why');
+    expect(await machine.run('dpkg-query', '-W', '-f', `\${Status} \${Version}`, 'ndt-agent')).toBe(`install ok installed ${NEXT}`);
+
+    const left = await machine.run('sh', '-c', 'setpriv --reuid ndt-agent --clear-groups sleep 300 >/dev/null 2>&1 & echo $!');
+    expect(await machine.run('apt-get', 'purge', '-y', '-q', 'ndt-agent')).toContain('the user ndt-agent stays');
+    expect(await machine.run('ls', '-A', state)).toBe('');
+    await machine.run('sh', '-c', `kill ${left}`);
+    await until(async () => (await machine.run('sh', '-c', `ps -o pid= -u ndt-agent || true`)) === '', 'the process to end');
+    await machine.run('userdel', 'ndt-agent');
+    await machine.run('umount', state);
+    await machine.run('rmdir', state);
+    expect(differences(before, everything(machine.root))).toEqual([]);
+  }, 120_000);
+
   test('install.sh does the same without dpkg', async () => {
     const folder = `/opt/debs/${basename(debs.archive, '.tar.gz')}`;
     await machine.run('tar', '-xzf', `/opt/debs/${basename(debs.archive)}`, '-C', '/opt/debs');
