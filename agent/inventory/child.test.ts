@@ -1,11 +1,14 @@
+import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { findProgram } from '../../scripts/programs.ts';
 import { inventoryWith } from '../../test/inventory.ts';
 import { tempDir } from '../../test/tempdir.ts';
 import { until } from '../../test/until.ts';
 import { askChild } from './child.ts';
 
+const STRACE = findProgram('strace');
 const forever = new AbortController().signal;
 
 /** A program of the test's own in place of ours; it gets our arguments. */
@@ -65,4 +68,15 @@ describe('the process that reads the machine', () => {
     await expect(asking).rejects.toThrow('the agent stops');
     await until(() => gone(readFileSync(join(dir, 'own'), 'utf8')), 'it to be gone');
   });
+
+  it.skipIf(STRACE === undefined)(
+    `is the first to go where memory runs out, also where the service may set no priorities${STRACE === undefined ? ' (skipped: needs strace)' : ''}`,
+    () => {
+      const script = `import { readFileSync } from 'node:fs'; import { standBack } from '${new URL('machine.ts', import.meta.url).href}';
+        standBack(); process.stdout.write(readFileSync('/proc/self/oom_score_adj', 'utf8'));`;
+      const refused = ['-f', '-qq', '-o', '/dev/null', '-e', 'inject=setpriority:error=EPERM'];
+      const node = [process.execPath, '--input-type=module', '-e', script];
+      expect(execFileSync(STRACE ?? '', [...refused, ...node], { encoding: 'utf8' })).toBe('1000\n');
+    },
+  );
 });
