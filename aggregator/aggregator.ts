@@ -18,6 +18,7 @@ import { startIngress } from './ingress-mqtt.ts';
 import { startSubscriber } from './ingress-subscribe.ts';
 import { Live } from './live.ts';
 import { NETFLOW_GROUP, NetflowStage } from './netflow/stage.ts';
+import { checkPods } from './pods/command.ts';
 import { PodsPublisher } from './pods/publisher.ts';
 import { RATES_GROUP, RatesStage, rawTopics } from './rates.ts';
 import { Store } from './store.ts';
@@ -179,10 +180,11 @@ async function assemble(loaded: Loaded, log: Logger, ends: End[]): Promise<Omit<
     refuseChange(current, next);
     const newModels = ml === undefined ? undefined : await loadModels(next);
     // First what may refuse it: until then everything is as it was.
+    if (pods !== undefined) checkPods(next);
+    broker?.reload(next);
     pods?.configure(next);
     rates.configure(next);
     if (ml !== undefined && newModels !== undefined) ml.configure(next, newModels);
-    broker?.reload(next);
     subscriber?.reload(next);
     current = next;
   };

@@ -71,7 +71,9 @@ export function seriesBody(
 /** The answer as text: the records' own JSON goes into it as it is. */
 export function recordsText(router: string, stage: StoredStage, records: readonly StoredRecord[]): string {
   const cursors = records.map(({ at, id }) => `${at}-${id}`);
-  const newestFirst = records.length > 1 && (records[0]?.at ?? 0) >= (records.at(-1)?.at ?? 0);
+  const [top, bottom] = [records[0], records.at(-1)];
+  // Of one time the order of arrival tells.
+  const newestFirst = top !== undefined && bottom !== undefined && (top.at - bottom.at || top.id - bottom.id) > 0;
   const [first = null, last = null] = [cursors[0], cursors.at(-1)];
   const [before, after] = newestFirst ? [last, first] : [first, last];
   const entries = records.map(

@@ -45,6 +45,9 @@ export function parseTime(text: string): number | undefined {
   const match = ISO.exec(text);
   if (match === null) return undefined;
   const [, date = '', time = '00:00', fraction = '', zone = 'Z'] = match;
+  // JavaScript takes 30 February for 2 March.
+  const day = Date.parse(`${date}T00:00Z`);
+  if (Number.isNaN(day) || new Date(day).toISOString().slice(0, 10) !== date) return undefined;
   // A plus sign that nobody escaped arrives as a space.
   const seconds = Date.parse(`${date}T${time}${zone.toUpperCase().replace(' ', '+')}`);
   return Number.isNaN(seconds) ? undefined : seconds * 1000 + Number(fraction.slice(0, 6).padEnd(6, '0'));

@@ -323,6 +323,23 @@ describe('records', () => {
     expect(await walk('before')).toEqual(all.reverse());
   });
 
+  it('can be walked where all of a page are of one time', async () => {
+    const { url, stage } = await serve({ records: false });
+    stage.handle(['a1', 'a2', 'a3', 'a4', 'a5'].map((agent, i) => deliveredRecord(recordWith({ at: T0 }), i + 1, { agent })));
+    const walk = async (direction: 'after' | 'before', from: string) => {
+      const seqs: number[][] = [];
+      for (let cursor: string | null = from; cursor !== null && seqs.length < 5; ) {
+        const path: string = `/api/v1/records?router=r1&stage=processed&limit=2&${direction}=${cursor}`;
+        const { body }: { body: RecordsAnswer } = await ask<RecordsAnswer>(url, path);
+        seqs.push(body.records.map(({ seq }) => seq));
+        cursor = body[direction];
+      }
+      return seqs;
+    };
+    expect(await walk('after', '0-0')).toEqual([[1, 2], [3, 4], [5], []]);
+    expect(await walk('before', `${NOW}-0`)).toEqual([[5, 4], [3, 2], [1], []]);
+  });
+
   it('points a single record’s cursors both ways, and has none of nothing', async () => {
     const { url } = await serve();
     const from = T0 / SECOND;
@@ -522,11 +539,23 @@ describe('times', () => {
     ['2025-04-21T13:07:15.217227+02:00', 1_745_233_635_217_227],
     ['2025-04-21T13:07:15 02:00', 1_745_233_635_000_000],
     ['2025-04-21', 1_745_193_600_000_000],
+    ['2024-02-29', 1_709_164_800_000_000],
   ])('reads %s', (text, micros) => {
     expect(parseTime(text)).toBe(micros);
   });
 
-  it.each(['', 'now', '-5', '1e9', '2025-04-21T11:07:15', '2025-13-01', '17452336350000000'])('does not read "%s"', (text) => {
+  it.each([
+    '',
+    'now',
+    '-5',
+    '1e9',
+    '2025-04-21T11:07:15',
+    '2025-13-01',
+    '2025-02-30',
+    '2025-02-29T10:00:00Z',
+    '2025-04-31T10:00:00+02:00',
+    '17452336350000000',
+  ])('does not read "%s"', (text) => {
     expect(parseTime(text)).toBeUndefined();
   });
 });

@@ -39,6 +39,8 @@ export interface Quantiles {
 
 /** A record this far ahead of our clock comes from a wrong one, and is no router's last while there is another. */
 const AHEAD_MICROS = 60_000_000;
+/** Characters of records in one answer: a thousand of the largest would be no string any more. */
+const LONGEST_PAGE = 32 * 2 ** 20;
 const LATENCY_ROWS = 5000;
 
 interface FigureRow extends Latencies {
@@ -136,6 +138,7 @@ export class History {
 
   /**
    * Records of [from, to). With `after`: those behind it, oldest first. Otherwise newest first, with `before` those in front of it.
+   * Fewer than `limit` where they are large: the cursors lead on.
    */
   records(
     name: string,
@@ -150,7 +153,15 @@ export class History {
     const low = lows.reduce((a, b) => (compare(a, b) > 0 ? a : b));
     const high = highs.reduce((a, b) => (compare(a, b) < 0 ? a : b));
     const statement = range.after === undefined ? this.statements.newestFirst : this.statements.oldestFirst;
-    return statement.all({ router, stage: STAGE_NUMBER[stage], lowAt: low.at, lowId: low.id, highAt: high.at, highId: high.id, limit });
+    const page = { router, stage: STAGE_NUMBER[stage], lowAt: low.at, lowId: low.id, highAt: high.at, highId: high.id, limit };
+    const found: StoredRecord[] = [];
+    let length = 0;
+    for (const record of statement.iterate(page)) {
+      found.push(record);
+      length += record.body.length;
+      if (length >= LONGEST_PAGE) break;
+    }
+    return found;
   }
 
   /** Latencies since `from` of records that did not wait out an outage, the newest 5000 at most. */

@@ -4,7 +4,9 @@
  *
  * Who an agent is, is told by its topic here: the broker's access list has to see to it that each agent can publish to its own only.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
+import { withoutPassword } from '../common/address.ts';
 import type { Loaded } from '../common/config.ts';
 import { messageOf } from '../common/errors.ts';
 import { Fault, type Logger } from '../common/logger.ts';
@@ -93,7 +95,7 @@ class BrokerSubscriber implements Subscriber {
       await connection.subscribe(FILTER);
       this.connected = true;
       if (!this.busFailed) this.fault.clear();
-      if (!this.told) this.log.info(`reading agents’ batches (${FILTER}) from ${this.settings.url}`);
+      if (!this.told) this.log.info(`reading agents’ batches (${FILTER}) from ${withoutPassword(this.settings.url)}`);
       this.told = true;
       return await connection.lost;
     } finally {

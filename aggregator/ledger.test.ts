@@ -187,6 +187,23 @@ describe('notices', () => {
     expect(ledger({ first: undefined, last: undefined, produced: 10 })).toMatchObject({ first: 1, last: 10 });
   });
 
+  it('counts a range that is thinned out again, and each notice of it once', () => {
+    const notices = open();
+    const thinned = (first: number, last: number, count: number, at: number) =>
+      parseNotice(JSON.stringify({ type: 'gap', agent: 'a1', from: first, to: last, count, reason: 'thinned', at }));
+    // As agent/outbox/bounds.ts tells them: the first sweep over 1 to 100, one over what that left, and one that begins and ends there.
+    const sweeps = [thinned(2, 100, 50, 1000), thinned(3, 99, 25, 2000), thinned(3, 99, 12, 3000), thinned(101, 200, 50, 4000)];
+    for (const notice of [...sweeps, ...sweeps]) notices.take(notice);
+    expect(notices.gaps().map(({ first, last, count }) => [first, last, count])).toEqual([
+      [2, 100, 50],
+      [3, 99, 37],
+      [101, 200, 50],
+    ]);
+    // All of a range is another thing than some of it.
+    notices.take(gapNotice(10, 20, 'thinned'));
+    expect(notices.gaps()).toHaveLength(4);
+  });
+
   it('joins neighbouring gaps of one reason and keeps each once', () => {
     const notices = open();
     for (const notice of [

@@ -172,6 +172,26 @@ describe('client certificates', () => {
   });
 });
 
+it('users that are added put out who came with neither password nor certificate', async () => {
+  const here = tempDir();
+  const mqtt = { tls: { ...pair(certificates.server), ca_file: certificates.ca } };
+  const rig = await startRig(here, mqtt);
+  const one = rig.uplink('a1', { tls: { ca_file: certificates.ca } });
+  await one.send(batch, forever);
+  const reload = (users: object) => rig.broker.reload(loadSettings(here, { aggregator: { mqtt: { port: 0, ...mqtt, users } } }));
+  reload({ a2: { password: 'right' } });
+  await until(() => !one.connected, 'the connection to end');
+  await expect(one.send(batch, forever)).rejects.toMatchObject({ reason: 'credentials' });
+
+  const two = rig.uplink('a1', { tls: { ca_file: certificates.ca, ...pair(a1) } });
+  await two.send(batch, forever);
+  const other = rig.uplink('a2', { tls: { ca_file: certificates.ca }, password: 'right' });
+  await other.send(entries('a2', 1, 1), forever);
+  reload({ a2: { password: 'new' } });
+  await until(() => !other.connected, 'the old password to end');
+  expect(two.connected).toBe(true);
+});
+
 describe('the broker’s own certificate', () => {
   it('encrypts; passwords then go over it', async () => {
     const rig = await startRig(tempDir(), { tls: pair(certificates.server), users: { a1: { password: 'right' } } });

@@ -12,6 +12,9 @@ export type ReturnCode = 2 | 3 | 4 | 5;
 /** `proof` stands for the password that was right, so that a later change of it can be seen; empty where none was asked for. */
 export type Verdict = { ok: true; proof: string } | { ok: false; returnCode: ReturnCode; kind: string; why: string };
 
+/** The proof of whoever came with a certificate instead of a password. */
+const CERTIFICATE = 'certificate';
+
 export class Authenticator {
   private readonly loaded: Loaded;
 
@@ -40,7 +43,7 @@ export class Authenticator {
     if (tls?.require_client_certificate === true) {
       if (name !== clientId)
         return no(5, 'certificate', `its certificate is for ${JSON.stringify(name ?? 'nobody')}, and must be for its client id`);
-    } else if (users !== undefined && name === clientId) return { ok: true, proof: '' };
+    } else if (users !== undefined && name === clientId) return { ok: true, proof: CERTIFICATE };
     if (users === undefined) return { ok: true, proof: '' };
     if (username !== clientId)
       return no(4, 'username', `its user name is ${JSON.stringify(username ?? 'none')}, and must be its client id`);
@@ -60,7 +63,7 @@ export class Authenticator {
   /** Whether someone who connected with this proof would still be let in. */
   holds(clientId: string, proof: string): boolean {
     const { users, tls } = this.loaded.config.aggregator.mqtt;
-    if (users === undefined || (proof === '' && tls?.ca_file !== undefined)) return true;
+    if (users === undefined || (proof === CERTIFICATE && tls?.ca_file !== undefined && !tls.require_client_certificate)) return true;
     try {
       const expected = this.passwordOf(clientId);
       return expected !== undefined && digest(expected).toString('hex') === proof;

@@ -133,9 +133,14 @@ export class Notices {
          SET boot = excluded.boot, progress = excluded.progress, body = excluded.body WHERE boot <> excluded.boot OR progress <= excluded.progress`,
       ),
       gaps: db.prepare<[], Gap>('SELECT agent, reason, first, last, count, at FROM gaps ORDER BY agent, first'),
-      covered: db.prepare('SELECT 1 FROM gaps WHERE agent = ? AND reason = ? AND first <= ? AND last >= ?'),
-      extend: db.prepare('UPDATE gaps SET last = ?, count = count + ?, at = ? WHERE agent = ? AND reason = ? AND last = ?'),
-      putGap: db.prepare('INSERT INTO gaps (agent, reason, first, last, count, at) VALUES (?, ?, ?, ?, ?, ?)'),
+      covered: db.prepare('SELECT 1 FROM gaps WHERE agent = ? AND reason = ? AND first <= ? AND last >= ? AND count = last - first + 1'),
+      extend: db.prepare(
+        'UPDATE gaps SET last = ?, count = count + ?, at = ? WHERE agent = ? AND reason = ? AND last = ? AND count = last - first + 1',
+      ),
+      putGap: db.prepare(
+        `INSERT INTO gaps (agent, reason, first, last, count, at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
+         SET count = count + excluded.count, at = excluded.at WHERE at < excluded.at`,
+      ),
     };
   }
 
@@ -147,9 +152,11 @@ export class Notices {
       this.statements.putLedger.run(ledger.agent, ledger.boot, progress, JSON.stringify(ledger));
     } else if (notice.type === 'gap') {
       const { agent, reason, first, last, count, at } = notice;
-      if (this.statements.covered.get(agent, reason, first, last) !== undefined) return;
+      // Where only some of a range went (thinned out), more of the same range may go later: such a notice is known by its time alone.
+      const whole = count === last - first + 1;
+      if (whole && this.statements.covered.get(agent, reason, first, last) !== undefined) return;
       // A long outage makes thousands of neighbouring gaps: they are one.
-      if (this.statements.extend.run(last, count, at, agent, reason, first - 1).changes > 0) return;
+      if (whole && this.statements.extend.run(last, count, at, agent, reason, first - 1).changes > 0) return;
       this.statements.putGap.run(agent, reason, first, last, count, at);
     }
   }

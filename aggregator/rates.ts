@@ -90,8 +90,13 @@ export class RatesStage implements Stage {
     const now = Date.now();
     for (const message of batch) {
       let raw: TelemetryRecord;
+      let result: TelemetryRecord | NoRateReason;
+      let text = '';
       try {
         raw = parseRecord(message.value.toString(), 'raw');
+        touched.add(routerOf(raw));
+        result = this.tracker.next(raw, now);
+        if (typeof result !== 'string') text = printRecord(result);
       } catch (error) {
         if (!(error instanceof RecordError)) throw error;
         this.counted.dead.inc();
@@ -99,8 +104,6 @@ export class RatesStage implements Stage {
         continue;
       }
       const router = routerOf(raw);
-      touched.add(router);
-      const result = this.tracker.next(raw, now);
       if (typeof result === 'string') {
         this.counted.noRate.inc({ reason: result });
         continue;
@@ -110,7 +113,7 @@ export class RatesStage implements Stage {
         topic: topicFor(this.loaded.config.topics.processed, router),
         key: message.key ?? router,
         headers: message.headers,
-        value: Buffer.from(printRecord(result)),
+        value: Buffer.from(text),
       });
     }
     const state = new Map<string, Buffer | null>();

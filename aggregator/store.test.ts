@@ -168,6 +168,16 @@ describe('what cannot be used', () => {
       JSON.stringify({ ...recordWith({ at: T0 }), epoch_timestamp: '99999999999' }),
       /epoch_timestamp: expected a time before the year 2255/,
     ],
+    [
+      'a figure that no double holds',
+      printRecord(recordWith({ at: T0, rate: 123.5 })).replace('123.5', '1e999'),
+      /input_ml_metrics\[0\]\.value: expected a number of at most 1e\+200, got Infinity/,
+    ],
+    [
+      'a figure whose sums no double holds',
+      printRecord(recordWith({ at: T0, rate: -1e308 })),
+      /input_ml_metrics\[0\]\.value: expected a number of at most 1e\+200, got -1e\+308/,
+    ],
   ])('becomes a dead letter that says why: %s', (_name, text, reason) => {
     const store = openStore();
     const good = deliveredRecord(recordWith({ at: T0 }), 1);
@@ -307,6 +317,18 @@ describe('series', () => {
 });
 
 describe('pages of records', () => {
+  it('are shorter where the records are large: all of them as one text would be none', () => {
+    const store = openStore();
+    const large = (seq: number) =>
+      deliveredRecord({ ...recordWith({ at: T0 + seq * SECOND }), experiment_id: 'x'.repeat(8 * 2 ** 20) }, seq);
+    for (let seq = 1; seq <= 6; seq += 1) store.take([large(seq)]);
+    const first = store.history.records('r1', 'processed', 1000, { after: { at: 0, id: 0 } });
+    expect(first.map(({ seq }) => seq)).toEqual([1, 2, 3, 4]);
+    expect(store.history.records('r1', 'processed', 1000, { after: first.at(-1) ?? { at: 0, id: 0 } }).map(({ seq }) => seq)).toEqual([
+      5, 6,
+    ]);
+  });
+
   it('walks in both directions over records of one time without losing or repeating one', () => {
     const store = openStore();
     const times = [0, 0, 0, 1, 2, 2, 3].map((s) => T0 + s * SECOND);

@@ -1,12 +1,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { busContract } from '../test/contract/bus.ts';
 import { tempDir } from '../test/tempdir.ts';
 import { until } from '../test/until.ts';
-import { HEADER, type Message } from './bus.ts';
+import { type Delivered, HEADER, type Message } from './bus.ts';
 import { EmbeddedBus } from './bus-embedded.ts';
+import { openDb } from './sqlite.ts';
 import { topicsOf } from './topics.ts';
 
 let names = 0;
@@ -101,6 +102,160 @@ it('drops by age, but not what a group has still to handle', async () => {
   const topic = bus.log.topics()[0]?.id ?? 0;
   bus.log.setPosition('g', topic, 2);
   expect(bus.log.retain({ maxBytes: 2 ** 30, maxAgeMs: 5000 }, later)).toEqual({ deleted: 1, unread: 0 });
+  await bus.close();
+});
+
+const text = (topic: string, value: string): Message => ({ topic, key: 'k', headers: {}, value: Buffer.from(value) });
+/** Takes in all of a topic template; what it got. */
+function collect(bus: EmbeddedBus, group: string, template: string, signal: AbortSignal): { got: string[]; running: Promise<void> } {
+  const got: string[] = [];
+  const handle = (batch: Message[]) => {
+    got.push(...batch.map(({ topic, value }) => `${topic} ${value}`));
+    return undefined;
+  };
+  return { got, running: bus.consume(group, topicsOf(template), { handle }, signal) };
+}
+
+it('drops nothing that a group has still to begin with', async () => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'Date'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const faults: string[] = [];
+  const bus = new EmbeddedBus({
+    file: join(tempDir(), 'bus.db'),
+    retention: { maxBytes: 2 ** 30, maxAgeMs: 1000 },
+    onFault: (fault) => faults.push(fault),
+  });
+  await bus.append([text('TP_r1', '1')]);
+  const stop = new AbortController();
+  const quick = collect(bus, 'quick', 'TP_{router}', stop.signal);
+  const stuck = () => {
+    throw new Error('disk full');
+  };
+  const slow = bus.consume('slow', topicsOf('TP_{router}'), { handle: stuck }, stop.signal);
+  const left = () => bus.log.topics().reduce((sum, { bytes }) => sum + bytes, 0);
+  await until(() => bus.log.lag().some(({ group, lag }) => group === 'quick' && lag === 0) && faults.length > 0, 'one to be done');
+  vi.advanceTimersByTime(60_000);
+  expect(left()).toBe(1);
+  stop.abort();
+  await Promise.all([quick.running, slow]);
+
+  const again = new AbortController();
+  const { got, running } = collect(bus, 'slow', 'TP_{router}', again.signal);
+  await until(() => bus.log.lag().some(({ group, lag }) => group === 'slow' && lag === 0), 'the other one');
+  vi.advanceTimersByTime(60_000);
+  expect([got, left()]).toEqual([['TP_r1 1'], 0]);
+  expect(faults.filter((fault) => !fault.startsWith('slow: disk full'))).toEqual([]);
+  again.abort();
+  await running;
+  await bus.close();
+});
+
+/** A disk that is full from now on, until `room`. */
+function fill({ log: { db } }: EmbeddedBus): { room: () => void } {
+  db.pragma(`max_page_count = ${String(db.pragma('page_count', { simple: true }))}`);
+  return { room: () => void db.pragma('max_page_count = 1000000') };
+}
+const large = 'x'.repeat(100_000);
+
+it('gives a topic a number of its own although a full disk refused its first message', async () => {
+  const bus = new EmbeddedBus({ file: join(tempDir(), 'bus.db') });
+  await bus.append([text('TP_r0', '0')]);
+  const { room } = fill(bus);
+  await expect(bus.append([text('TP_r1', large)])).rejects.toThrow('full');
+  room();
+  await bus.append([text('TP_r1', '1')]);
+  await bus.append([text('TP_r2', '2')]);
+  const stop = new AbortController();
+  const { got, running } = collect(bus, 'g', 'TP_{router}', stop.signal);
+  await until(() => got.length === 3, 'all three');
+  expect(got.sort()).toEqual(['TP_r0 0', 'TP_r1 1', 'TP_r2 2']);
+  stop.abort();
+  await running;
+  await bus.close();
+});
+
+it('refuses all of a commit that a full disk ended, and has written none of it', async () => {
+  const bus = new EmbeddedBus({ file: join(tempDir(), 'bus.db') });
+  await bus.append([text('in', '0')]);
+  const { room } = fill(bus);
+  const together = ['1', large, '2'].map((value) => bus.append([text('in', value)]));
+  expect((await Promise.allSettled(together)).map((result) => result.status === 'rejected' && String(result.reason))).toEqual(
+    together.map(() => expect.stringContaining('full') as string),
+  );
+  room();
+  await bus.append([text('in', '3')]);
+  const stop = new AbortController();
+  const { got, running } = collect(bus, 'g', 'in', stop.signal);
+  await until(() => got.includes('in 3'), 'what came after it');
+  expect(got).toEqual(['in 0', 'in 3']);
+  stop.abort();
+  await running;
+  await bus.close();
+});
+
+it('reads again what it could not read, and so do the other topics of the batch', async () => {
+  const faults: string[] = [];
+  const bus = new EmbeddedBus({ file: join(tempDir(), 'bus.db'), onFault: (fault) => faults.push(fault) });
+  await bus.append([text('TP_r1', '1'), text('TP_r2', '2')]);
+  const headers = bus.log.db.prepare('UPDATE log SET headers = ? WHERE id = 2');
+  headers.run('{');
+  const stop = new AbortController();
+  const { got, running } = collect(bus, 'g', 'TP_{router}', stop.signal);
+  await until(() => faults.length > 0, 'the fault');
+  expect(faults[0]).toMatch(/^g: .*JSON.*; reading is tried again$/);
+  headers.run('{}');
+  await until(() => got.length === 2, 'both');
+  stop.abort();
+  await running;
+  await bus.close();
+});
+
+it('outlives a look for new messages that fails', async () => {
+  const file = join(tempDir(), 'bus.db');
+  const faults: string[] = [];
+  const bus = new EmbeddedBus({ file, onFault: (fault) => faults.push(fault) });
+  const other = openDb(file);
+  const stop = new AbortController();
+  const { got, running } = collect(bus, 'g', 'in', stop.signal);
+  other.exec('ALTER TABLE log RENAME TO elsewhere');
+  await until(() => faults.includes('looking for new messages failed: no such table: log'), 'the fault');
+  other.exec('ALTER TABLE elsewhere RENAME TO log');
+  await bus.append([text('in', '1')]);
+  await until(() => got.length === 1, 'the message');
+  stop.abort();
+  await running;
+  other.close();
+  await bus.close();
+});
+
+it('hands large messages over a few at a time, from one topic or several', async () => {
+  const bus = new EmbeddedBus({ file: join(tempDir(), 'bus.db') });
+  const large = (topic: string): Message => ({ topic, key: 'k', headers: {}, value: Buffer.alloc(6 * 2 ** 20) });
+  await bus.append([large('TP_r1'), large('TP_r1'), large('TP_r1'), large('TP_r1'), large('TP_r2')]);
+  const sizes: number[] = [];
+  const stop = new AbortController();
+  const stage = { handle: (batch: Delivered[]) => void sizes.push(batch.length) };
+  const running = bus.consume('g', topicsOf('TP_{router}'), stage, stop.signal);
+  await until(() => sizes.reduce((sum, n) => sum + n, 0) === 5, 'all of them');
+  stop.abort();
+  await running;
+  await bus.close();
+  expect(Math.max(...sizes)).toBe(3);
+});
+
+it('knows what waits for a group that has handled nothing of a topic yet', async () => {
+  const bus = new EmbeddedBus({ file: join(tempDir(), 'bus.db') });
+  const stop = new AbortController();
+  const stage = {
+    handle: () => {
+      throw new Error('disk full');
+    },
+  };
+  const running = bus.consume('g', topicsOf('TP_{router}'), stage, stop.signal);
+  await bus.append([text('TP_r1', '1'), text('TP_r1', '2'), text('other', '3')]);
+  expect(bus.lag()).toEqual([{ group: 'g', topic: 'TP_r1', lag: 2 }]);
+  stop.abort();
+  await running;
   await bus.close();
 });
 

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bus, Delivered, Message, Outcome, Stage } from './bus.ts';
 import { HEADER } from './bus.ts';
 import { messageOf } from './errors.ts';
-import { Log, type Retention } from './log.ts';
+import { Log, type LogRow, type Retention } from './log.ts';
 import type { TopicSet } from './topics.ts';
 
 export interface EmbeddedBusOptions {
@@ -33,10 +33,14 @@ interface Group {
   ready: Set<number>;
   positions: Map<number, number>;
   claimed: Set<number>;
+  /** What its consumers read. */
+  readonly sets: Set<TopicSet>;
 }
 
 class PositionMoved extends Error {}
 
+/** Of values in a batch: one of large records must not be a backlog of gigabytes in memory. */
+const BATCH_BYTES = 16 * 2 ** 20;
 const WATCH_MS = 20;
 const RETAIN_MS = 30_000;
 
@@ -85,10 +89,25 @@ export class EmbeddedBus implements Bus {
 
   async consume(group: string, topics: TopicSet, stage: Stage, signal: AbortSignal): Promise<void> {
     const state = this.group(group);
+    state.sets.add(topics);
     stage.restore?.(this.log.state(group));
     let pause = 50;
+    const rest = async (error: unknown, what: string) => {
+      this.options.onFault(`${group}: ${messageOf(error)}; ${what}`);
+      await sleep(pause, undefined, { signal }).catch(() => {});
+      pause = Math.min(pause * 2, 5000);
+    };
+    let restored = true;
     while (!signal.aborted && !this.closed) {
-      const claim = this.claim(group, state, topics);
+      let claim: ReturnType<EmbeddedBus['claim']>;
+      try {
+        if (!restored) stage.restore?.(this.log.state(group));
+        restored = true;
+        claim = this.claim(group, state, topics);
+      } catch (error) {
+        await rest(error, 'reading is tried again');
+        continue;
+      }
       if (claim.batch.length === 0) {
         await this.change(signal);
         continue;
@@ -102,12 +121,8 @@ export class EmbeddedBus implements Bus {
         // Nothing of the outcome is in the log: a bus opened anew gives the batch again.
         if (this.closed) return;
         for (const topic of claim.next.keys()) state.positions.delete(topic);
-        stage.restore?.(this.log.state(group));
-        if (!(error instanceof PositionMoved)) {
-          this.options.onFault(`${group}: ${messageOf(error)}; the same ${claim.batch.length} messages are tried again`);
-          await sleep(pause, undefined, { signal }).catch(() => {});
-          pause = Math.min(pause * 2, 5000);
-        }
+        restored = false;
+        if (!(error instanceof PositionMoved)) await rest(error, `the same ${claim.batch.length} messages are tried again`);
       } finally {
         for (const topic of claim.next.keys()) {
           state.claimed.delete(topic);
@@ -116,6 +131,15 @@ export class EmbeddedBus implements Bus {
         this.wake();
       }
     }
+  }
+
+  /** Messages that each group has still to handle, by topic. */
+  lag(): Array<{ group: string; topic: string; lag: number }> {
+    const begun = this.log.lag();
+    const fresh = [...this.topics].flatMap(([id, topic]) =>
+      this.newcomers({ id, name: topic }).map((group) => ({ group, topic, lag: this.log.count(id) })),
+    );
+    return [...begun, ...fresh];
   }
 
   async close(): Promise<void> {
@@ -146,9 +170,11 @@ export class EmbeddedBus implements Bus {
       this.log.transaction(() => {
         for (const { work, resolve, reject } of pending) {
           try {
-            const value = this.log.db.transaction(work)();
+            const value = this.log.part(work);
             done.push(() => resolve(value));
           } catch (error) {
+            // A full disk ends the whole transaction: what is left must not be written outside of it.
+            if (!this.log.db.inTransaction) throw error;
             done.push(() => reject(error));
           }
         }
@@ -158,7 +184,7 @@ export class EmbeddedBus implements Bus {
       return;
     }
     for (const settle of done) settle();
-    this.refresh();
+    this.look(() => this.refresh());
   }
 
   private settle(group: string, next: Map<number, { from: number; next: number }>, outcome: Outcome | undefined): void {
@@ -173,7 +199,7 @@ export class EmbeddedBus implements Bus {
   private group(name: string): Group {
     let group = this.groups.get(name);
     if (group === undefined) {
-      group = { ready: new Set(this.topics.keys()), positions: new Map(), claimed: new Set() };
+      group = { ready: new Set(this.topics.keys()), positions: new Map(), claimed: new Set(), sets: new Set() };
       this.groups.set(name, group);
     }
     return group;
@@ -182,14 +208,21 @@ export class EmbeddedBus implements Bus {
   /** Takes topics with messages, up to a batch of them. */
   private claim(name: string, group: Group, topics: TopicSet): { batch: Delivered[]; next: Map<number, { from: number; next: number }> } {
     const batch: Delivered[] = [];
+    let bytes = 0;
     const next = new Map<number, { from: number; next: number }>();
     for (const topic of group.ready) {
       const room = this.options.batch - batch.length;
-      if (room <= 0) break;
+      if (room <= 0 || bytes >= BATCH_BYTES) break;
       const topicName = this.topics.get(topic);
       if (topicName === undefined || group.claimed.has(topic) || !topics.matches(topicName)) continue;
       const from = group.positions.get(topic) ?? this.log.position(name, topic);
-      const rows = this.log.read(topic, topicName, from, room);
+      let rows: LogRow[];
+      try {
+        rows = this.log.read(topic, topicName, from, room, BATCH_BYTES - bytes);
+      } catch (error) {
+        for (const claimed of next.keys()) group.claimed.delete(claimed);
+        throw error;
+      }
       const last = rows.at(-1);
       if (last === undefined) {
         group.ready.delete(topic);
@@ -198,7 +231,10 @@ export class EmbeddedBus implements Bus {
       }
       next.set(topic, { from, next: last.offset + 1 });
       group.claimed.add(topic);
-      for (const { offset, ...row } of rows) batch.push({ ...row, partition: 0, offset: String(offset) });
+      for (const { offset, ...row } of rows) {
+        bytes += row.value.length;
+        batch.push({ ...row, partition: 0, offset: String(offset) });
+      }
     }
     // Fair to all topics: what was read now comes last next time.
     for (const topic of next.keys()) group.ready.delete(topic);
@@ -219,17 +255,38 @@ export class EmbeddedBus implements Bus {
   }
 
   private watch(): void {
-    if (this.closed || this.log.db.pragma('data_version', { simple: true }) === this.dataVersion) return;
-    // Another process wrote: positions may have moved as well.
-    for (const group of this.groups.values())
-      for (const topic of [...group.positions.keys()]) if (!group.claimed.has(topic)) group.positions.delete(topic);
-    this.refresh();
+    if (this.closed) return;
+    this.look(() => {
+      if (this.log.db.pragma('data_version', { simple: true }) === this.dataVersion) return;
+      // Another process wrote: positions may have moved as well.
+      for (const group of this.groups.values())
+        for (const topic of [...group.positions.keys()]) if (!group.claimed.has(topic)) group.positions.delete(topic);
+      this.refresh();
+    });
+  }
+
+  /** Nobody would catch what is thrown here, and the next look may do. */
+  private look(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.dataVersion = undefined;
+      this.options.onFault(`looking for new messages failed: ${messageOf(error)}`);
+    }
+  }
+
+  /** Groups of this process that read a topic and have handled nothing of it yet: they have no position there. */
+  private newcomers({ id, name }: { id: number; name: string }): string[] {
+    return [...this.groups]
+      .filter(([group, { sets }]) => [...sets].some((set) => set.matches(name)) && !this.log.hasPosition(group, id))
+      .map(([group]) => group);
   }
 
   private retain(): void {
     if (this.closed) return;
     try {
-      const { unread } = this.log.transaction(() => this.log.retain(this.options.retention, Date.now()));
+      const awaited = (topic: { id: number; name: string }) => this.newcomers(topic).length > 0;
+      const { unread } = this.log.transaction(() => this.log.retain(this.options.retention, Date.now(), undefined, awaited));
       if (unread > 0)
         this.options.onFault(`retention dropped ${unread} messages that a group had still to handle: it is far behind, or gone`);
     } catch (error) {

@@ -58,6 +58,7 @@ export class Log {
       read: this.db.prepare<[number, number, number], RawRow>(
         'SELECT id, at, key, headers, value FROM log WHERE topic = ? AND id >= ? ORDER BY id LIMIT ?',
       ),
+      count: this.db.prepare<[number], { n: number }>('SELECT count(*) AS n FROM log WHERE topic = ?'),
       heads: this.db.prepare<[number], { topic: number; head: number }>(
         'SELECT topic, max(id) AS head FROM log WHERE id > ? GROUP BY topic',
       ),
@@ -82,7 +83,12 @@ export class Log {
 
   /** Runs everything in it as one commit, or not at all. */
   transaction<T>(work: () => T): T {
-    return this.db.transaction(work).immediate();
+    return this.orForget(() => this.db.transaction(work).immediate());
+  }
+
+  /** A part of a transaction: taken back alone when it throws, unless SQLite has ended the whole transaction (a full disk does). */
+  part<T>(work: () => T): T {
+    return this.orForget(() => this.db.transaction(work)());
   }
 
   append(messages: readonly Message[], now: number): void {
@@ -95,15 +101,19 @@ export class Log {
     for (const [id, bytes] of grown) this.statements.grow.run(bytes, id);
   }
 
-  read(topic: number, name: string, from: number, limit: number): LogRow[] {
-    return this.statements.read.all(topic, from, limit).map(({ id, at, key, headers, value }) => ({
-      topic: name,
-      offset: id,
-      timestamp: at,
-      key,
-      headers: JSON.parse(headers) as Headers,
-      value,
-    }));
+  /** Messages from an offset on, until there are so many, or so many bytes of values; one at least. */
+  read(topic: number, name: string, from: number, limit: number, mostBytes = Number.POSITIVE_INFINITY): LogRow[] {
+    const rows: LogRow[] = [];
+    let bytes = 0;
+    for (const { id, at, key, headers, value } of this.statements.read.iterate(topic, from, limit)) {
+      rows.push({ topic: name, offset: id, timestamp: at, key, headers: JSON.parse(headers) as Headers, value });
+      bytes += value.length;
+      if (bytes >= mostBytes) break;
+    }
+    return rows;
+  }
+  count(topic: number): number {
+    return this.statements.count.get(topic)?.n ?? 0;
   }
 
   /** Topics that have messages after `offset`, with their newest. */
@@ -118,6 +128,9 @@ export class Log {
   }
   position(group: string, topic: number): number {
     return this.statements.position.get(group, topic)?.next ?? 0;
+  }
+  hasPosition(group: string, topic: number): boolean {
+    return this.statements.position.get(group, topic) !== undefined;
   }
   setPosition(group: string, topic: number, next: number): void {
     this.statements.setPosition.run(group, topic, next);
@@ -139,16 +152,22 @@ export class Log {
   /**
    * Deletes what is past retention, oldest first, at most `limit` messages of each topic. Messages that a group has still to handle
    * are kept past their age and up to twice the size; what has to go beyond that is returned as dropped, unread.
+   * @param awaited whether a group reads a topic of which it has handled nothing yet, so that it has no position there
    */
-  retain(retention: Retention, now: number, limit = 5000): { deleted: number; unread: number } {
+  retain(
+    retention: Retention,
+    now: number,
+    limit = 5000,
+    awaited: (topic: { id: number; name: string }) => boolean = () => false,
+  ): { deleted: number; unread: number } {
     let deleted = 0;
     let unread = 0;
-    for (const { id, bytes } of this.statements.topics.all()) {
-      const rows = this.statements.oldest.all(id, limit);
-      const least = this.statements.least.get(id)?.next ?? Number.POSITIVE_INFINITY;
+    for (const { id, name, bytes } of this.statements.topics.all()) {
+      const least = awaited({ id, name }) ? 0 : (this.statements.least.get(id)?.next ?? Number.POSITIVE_INFINITY);
       let left = bytes;
       let last = 0;
-      for (const row of rows) {
+      // One by one: nearly always the first row ends it.
+      for (const row of this.statements.oldest.iterate(id, limit)) {
         const old = retention.maxAgeMs > 0 && row.at < now - retention.maxAgeMs;
         const handled = row.id < least;
         if (!(handled ? old || left > retention.maxBytes : left > 2 * retention.maxBytes)) break;
@@ -166,6 +185,16 @@ export class Log {
 
   close(): void {
     this.db.close();
+  }
+
+  /** Numbers of topics given out in a transaction that is taken back are void. */
+  private orForget<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      this.topicIds.clear();
+      throw error;
+    }
   }
 
   private topicId(name: string): number {

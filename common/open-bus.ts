@@ -65,7 +65,7 @@ function openEmbedded(loaded: Loaded, metrics: Metrics, log: Logger): Omit<Opene
   metrics.onCollect(() => {
     lag.clear();
     const byGroup = new Map<string, number>();
-    for (const { group, lag: n } of bus.log.lag()) byGroup.set(group, (byGroup.get(group) ?? 0) + n);
+    for (const { group, lag: n } of bus.lag()) byGroup.set(group, (byGroup.get(group) ?? 0) + n);
     for (const [group, n] of byGroup) lag.set(n, { group });
   });
   return { bus, embedded: bus, troubles: () => [] };

@@ -59,10 +59,31 @@ describe('what is refused', () => {
     ],
     ['multiplier', (r: Loose) => (r.debug_params.multiplier = 0), 'debug_params.multiplier: expected a number above 0, got number 0'],
     ['a value', (r: Loose) => (r.metrics[0].values[0].value = 5), 'metrics[0].values[0].value: expected text, got number 5'],
+    [
+      'a large input',
+      (r: Loose) => (r.input_ml_metrics[1].value = -1.1e200),
+      'input_ml_metrics[1].value: expected a number of at most 1e+200, got -1.1e+200',
+    ],
+    [
+      'a large output',
+      (r: Loose) => (r.output_ml_metrics[0].value = [1e308]),
+      'output_ml_metrics[0].value: expected a number of at most 1e+200, got 1e+308',
+    ],
     ['inputs', (r: Loose) => (r.input_ml_metrics[1].value = '1'), 'input_ml_metrics[1].value: expected a number, got string "1"'],
     ['outputs', (r: Loose) => delete r.output_ml_metrics, 'output_ml_metrics: expected a list, got nothing'],
   ])('%s', (_what, change, message) => {
     expect(refused(change)).toBe(message);
+  });
+
+  it('is no figure up to the bound', () => {
+    for (const value of [1e200, -1e200, 0]) expect(refused((r) => (r.input_ml_metrics[1].value = value))).toBe('taken');
+  });
+
+  it('is a figure beyond what a double holds', () => {
+    const text = JSON.stringify({ ...good(), input_ml_metrics: [{ name: 'a', type: 'b', value: 12.5 }] });
+    expect(() => parseRecord(text.replace('12.5', '1e999'), 'inferred')).toThrow(
+      new RecordError('input_ml_metrics[0].value', 'expected a number of at most 1e+200, got Infinity'),
+    );
   });
 
   it('needs no more than its stage has', () => {
@@ -82,6 +103,12 @@ describe('what is refused', () => {
       }),
     );
   });
+});
+
+it('says that a record cannot be written which could be read', () => {
+  const deep = `${'['.repeat(20_000)}${']'.repeat(20_000)}`;
+  const record = parseRecord(fixture('raw').replace('{', `{"further":${deep},`), 'raw');
+  expect(() => printRecord(record)).toThrow(new RecordError('', 'nested too deeply to be written'));
 });
 
 describe('times', () => {

@@ -84,6 +84,9 @@ export class RecordError extends Error {
   }
 }
 
+/** Of a metric's value, either sign. */
+const MOST_VALUE = 1e200;
+
 export const TIMESTAMP = /^\d{1,11}(\.\d{1,18})?$/;
 
 /** The router's name: the host part of `node_exporter`. */
@@ -184,6 +187,8 @@ function checkMlMetric(metric: unknown, path: string, listed: boolean): void {
   stringAt(metric, 'name', `${path}.`);
   const value = listed && Array.isArray(metric.value) ? metric.value[0] : metric.value;
   if (typeof value !== 'number') throw new RecordError(`${path}.value`, `expected a number, got ${kindOf(value)}`);
+  // JSON has numbers that no double holds (1e999), and sums of the largest doubles are none either.
+  if (!(Math.abs(value) <= MOST_VALUE)) throw new RecordError(`${path}.value`, `expected a number of at most ${MOST_VALUE}, got ${value}`);
 }
 
 type Fields = { [name: string]: unknown };
@@ -216,7 +221,10 @@ export function inputOf(record: TelemetryRecord, name: string): number | undefin
   return record.input_ml_metrics?.find((metric) => metric.name === name)?.value;
 }
 
-/** One record as the JSON text that goes over the wire, its fields in the contract's order. */
+/**
+ * One record as the JSON text that goes over the wire, its fields in the contract's order.
+ * @throws RecordError where it is nested too deeply
+ */
 export function printRecord(record: TelemetryRecord): string {
   const {
     node_exporter,
@@ -230,7 +238,7 @@ export function printRecord(record: TelemetryRecord): string {
     output_ml_metrics,
     ...further
   } = record;
-  return JSON.stringify({
+  const ordered = {
     node_exporter,
     epoch_timestamp,
     experiment_id,
@@ -241,5 +249,11 @@ export function printRecord(record: TelemetryRecord): string {
     input_ml_metrics,
     output_ml_metrics,
     ...further,
-  });
+  };
+  try {
+    return JSON.stringify(ordered);
+  } catch (error) {
+    // What can be parsed cannot always be printed: fields that we do not know may be nested as deep as they like.
+    throw error instanceof RangeError ? new RecordError('', 'nested too deeply to be written') : error;
+  }
 }

@@ -11,7 +11,7 @@ export interface TopicSet {
 
 /** The topic of one router. */
 export function topicFor(template: string, router: string): string {
-  return template.replace(PLACE, router);
+  return template.replace(PLACE, () => router);
 }
 
 /** All topics of the given templates, and of the names given as they are. */

@@ -3,10 +3,12 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadConfig, readJson } from '../common/config.ts';
 import { messageOf } from '../common/errors.ts';
-import { type MlOutput, parseRecord, type TelemetryRecord } from '../common/record.ts';
+import { Metrics } from '../common/metrics.ts';
+import { type MlOutput, parseRecord, printRecord, type TelemetryRecord } from '../common/record.ts';
+import { delivered, deliveredRecord, recordWith } from '../test/telemetry.ts';
 import { tempDir } from '../test/tempdir.ts';
 import { formulaModels } from './models/formula.ts';
-import { Inferrer, loadModels } from './worker.ts';
+import { Inferrer, loadModels, MlStage } from './worker.ts';
 
 const seed = (stage: 'processed' | 'inferred') =>
   parseRecord(readFileSync(new URL(`../test/fixtures/records/seed-${stage}.json`, import.meta.url), 'utf8'), stage);
@@ -50,6 +52,27 @@ describe('the shipped models', () => {
     const loaded = config({}).load();
     const inferrer = new Inferrer(loaded, await loadModels(loaded));
     expect(await inferrer.infer([{ ...seed('processed'), input_ml_metrics: [] }])).toEqual(['no_inputs']);
+  });
+});
+
+describe('on the bus', () => {
+  it('leaves out a record that is nested too deeply, and goes on with the rest of the batch', async () => {
+    const loaded = config({}).load();
+    const metrics = new Metrics();
+    const stage = new MlStage(loaded, await loadModels(loaded), metrics);
+    const T0 = 1_745_233_620_000_000;
+    const deep = `,"further":${'['.repeat(20_000)}${']'.repeat(20_000)}}`;
+    const batch = [
+      deliveredRecord(recordWith({ at: T0 }), 1),
+      delivered('TP_r1', printRecord(recordWith({ at: T0 + 1 })).replace(/}$/, deep)),
+      deliveredRecord(recordWith({ at: T0 + 2 }), 3),
+    ];
+    const { append = [] } = await stage.handle(batch);
+    expect(append.map(({ topic, headers }) => [topic, headers['ndt-seq']])).toEqual([
+      ['ML_r1', '1'],
+      ['ML_r1', '3'],
+    ]);
+    expect(metrics.print()).toContain('\nndt_inference_failures_total{reason="unreadable"} 1\n');
   });
 });
 

@@ -161,9 +161,17 @@ export class MlStage implements Stage {
         this.counted.failed.inc({ reason: result ?? 'no_inputs' });
         return;
       }
+      let text: string;
+      try {
+        text = printRecord(result);
+      } catch (error) {
+        if (!(error instanceof RecordError)) throw error;
+        this.counted.failed.inc({ reason: 'unreadable' });
+        return;
+      }
       const router = routerOf(record);
       const topic = this.output ?? topicFor(this.loaded.config.topics.inferred, router);
-      append.push({ topic, key: message.key ?? router, headers: message.headers, value: Buffer.from(printRecord(result)) });
+      append.push({ topic, key: message.key ?? router, headers: message.headers, value: Buffer.from(text) });
       this.counted.inferred.inc();
       this.counted.latency.observe(Math.max(0, now - epochMicros(record.epoch_timestamp) / 1e6));
     });

@@ -112,9 +112,17 @@ it('writes a window when event time has passed its end by the lateness', () => {
   expect(counters.late).toBe(1);
 });
 
-it('keeps flows apart that are not the same: by tuple, observer and direction', () => {
+it('keeps flows apart that are not the same: by tuple, observer, direction and sampling', () => {
   const { stage } = aggregator();
-  const others: Fields[] = [{}, { SrcPort: 1001 }, { SamplerAddress: '192.0.2.2' }, { SourceId: 3 }, { FlowDirection: 1 }, { Proto: 17 }];
+  const others: Fields[] = [
+    {},
+    { SrcPort: 1001 },
+    { SamplerAddress: '192.0.2.2' },
+    { SourceId: 3 },
+    { FlowDirection: 1 },
+    { Proto: 17 },
+    { SamplingRate: 1000 },
+  ];
   for (const other of [...others, ...others]) stage.add(during(T, T + 1, other));
   const records = stage.flush();
   expect(records.map((record) => leafOf(record, 'aggregate/flows'))).toEqual(others.map(() => 2));
@@ -132,8 +140,11 @@ it('goes by arrival where a flow has no times, and passes it on where it has nei
   const { stage } = aggregator();
   expect(stage.add(tcpFlow({ TimeReceived: T + 61 }))).toEqual([]);
   expect(leafOf(stage.flush()[0], 'aggregate/window-start')).toBe((T + 60) * 1000);
+  // As GoFlow2 writes it where the exporter's template has none.
+  expect(stage.add(tcpFlow({ TimeReceived: T + 121, TimeFlowStart: 0, TimeFlowEnd: 0 }))).toEqual([]);
+  expect(leafOf(stage.flush()[0], 'aggregate/window-start')).toBe((T + 120) * 1000);
   const timeless = tcpFlow();
-  expect(stage.add(timeless)).toEqual([timeless]);
+  for (const flow of [timeless, during(0, 0)]) expect(stage.add(flow)).toEqual([flow]);
   expect(leavesOf(timeless)).not.toHaveProperty('aggregate/flows');
 });
 
@@ -145,6 +156,22 @@ it('closes the windows of silent routers as time goes on, and forgets them', () 
   expect(stage.size).toEqual({ flows: 0, observers: 0 });
   // What comes after that is late.
   expect(stage.add(during(T, T + 1))).toHaveLength(1);
+});
+
+it('goes by a clock again that was set back, and by nothing less', () => {
+  const { stage, counters } = aggregator();
+  const ahead = (T + 365 * 86_400) * 1000;
+  expect(stage.advance(ahead)).toEqual([]);
+  expect(stage.add(during(T, T + 365 * 86_400, { BytesIn: 1 }))).toEqual([]);
+  expect(stage.advance(ahead - 3_600_000)).toEqual([]);
+  expect(stage.add(during(T, T + 1))).toHaveLength(1);
+  expect(counters.late).toBe(1);
+  // What was held by the wrong time goes out.
+  expect(stage.advance(T * 1000).map((record) => leafOf(record, 'bytes-in'))).toEqual([1]);
+  expect(stage.size).toEqual({ flows: 0, observers: 0 });
+  expect(stage.add(during(T, T + 2))).toEqual([]);
+  expect(stage.advance((T + 90) * 1000)).toHaveLength(1);
+  expect(counters.late).toBe(1);
 });
 
 it('holds no more than it may: the oldest window goes early', () => {

@@ -10,8 +10,9 @@ import type { NetflowCounters } from './counters.ts';
 import { tupleText } from './flow-id.ts';
 import { added, type FlowSum, recordOf, sumOf } from './flow-sum.ts';
 import { type Changes, packFlow, unpackFlow } from './held-state.ts';
+import { at } from './leaves.ts';
 import type { Flow } from './normalise.ts';
-import { directionOf, eventMs, observerOf } from './window-clock.ts';
+import { directionOf, eventMs, observerOf, SET_BACK_MS } from './window-clock.ts';
 
 export interface AggregateOptions {
   /** Length of a window [s]. */
@@ -23,6 +24,8 @@ export interface AggregateOptions {
 }
 
 export const AGGREGATE_DEFAULTS: AggregateOptions = { windowS: 60, latenessS: 30, maxFlows: 100_000 };
+
+const SAMPLING = at('sampling-interval');
 
 interface Observer {
   readonly name: string;
@@ -78,10 +81,14 @@ export class FlowAggregator {
    * @param ms Unix ms; event time, such as the wall clock minus what flows take to arrive
    */
   advance(ms: number): Flow[] {
-    if (ms <= this.floorMs) return [];
+    const setBack = ms < this.floorMs - SET_BACK_MS;
+    if (ms <= this.floorMs && !setBack) return [];
+    // The clock was ahead: by its time everything would be late until it is reached again.
+    const ended = setBack ? this.flush() : [];
+    if (setBack) this.forgetObservers();
     this.floorMs = ms;
     this.changes?.put('floor', () => packed({ floorMs: this.floorMs }));
-    const closed: Flow[] = [];
+    const closed: Flow[] = ended;
     for (const observer of this.observers.values()) {
       if (observer.watermarkMs > ms) continue;
       closed.push(...this.moveTo(observer, ms));
@@ -129,6 +136,11 @@ export class FlowAggregator {
     return observer;
   }
 
+  private forgetObservers(): void {
+    for (const observer of this.observers.values()) this.changes?.drop(observerKey(observer));
+    this.observers.clear();
+  }
+
   private isOver(start: number, watermarkMs: number): boolean {
     return start + this.windowMs + this.latenessMs <= watermarkMs;
   }
@@ -136,7 +148,8 @@ export class FlowAggregator {
   private sumUp(observer: Observer, start: number, flow: Flow): void {
     const sums = observer.windows.get(start) ?? new Map<string, FlowSum>();
     observer.windows.set(start, sums);
-    const key = `${tupleText(flow.tuple)}/${directionOf(flow)}`;
+    // What was sampled at different rates cannot be added: each sum counts for its own interval.
+    const key = `${tupleText(flow.tuple)}/${directionOf(flow)}/${flow.values[SAMPLING] ?? ''}`;
     const before = sums.get(key);
     if (before === undefined) this.held++;
     const sum = before === undefined ? sumOf(flow) : added(before, flow);

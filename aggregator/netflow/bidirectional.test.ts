@@ -117,6 +117,21 @@ it('forgets a router of which nothing waits', () => {
   expect(stage.size).toEqual({ flows: 0, observers: 0 });
 });
 
+it('goes by a clock again that was set back', () => {
+  const { stage } = merger();
+  const ahead = T + 365 * 86_400;
+  const [before, after] = [tcpFlow({ SrcPort: 1, TimeFlowEnd: T }), tcpFlow({ SrcPort: 2, TimeFlowEnd: T })];
+  expect(stage.advance(ahead * 1000)).toEqual([]);
+  // It would wait for its answer until that time is reached again.
+  expect(stage.add(before)).toEqual([]);
+  expect(stage.advance((ahead - 3600) * 1000)).toEqual([]);
+  expect(stage.advance(T * 1000)).toEqual([before]);
+  expect(stage.size).toEqual({ flows: 0, observers: 0 });
+  expect(stage.add(after)).toEqual([]);
+  expect(stage.advance((T + 30) * 1000)).toEqual([]);
+  expect(stage.advance((T + 31) * 1000)).toEqual([after]);
+});
+
 it('pairs the records of one batch', () => {
   const counters = newCounters();
   const [a, b, c] = [tcpFlow({ BytesIn: 1 }), answer({ BytesIn: 2 }), tcpFlow({ SrcPort: 9 })];

@@ -10,7 +10,7 @@ import { reversed, type Tuple, tupleText } from './flow-id.ts';
 import { type Changes, packFlow, unpackFlow } from './held-state.ts';
 import { at, type LeafPath } from './leaves.ts';
 import type { Flow } from './normalise.ts';
-import { directionOf, eventMs, observerOf } from './window-clock.ts';
+import { directionOf, eventMs, observerOf, SET_BACK_MS } from './window-clock.ts';
 
 export interface BidirectionalOptions {
   /** How long a flow waits for its other direction [s of event time]. */
@@ -106,10 +106,15 @@ export class FlowMerger {
 
   /** Lets go what has waited long enough at that event time [Unix ms], whoever exported it. */
   advance(ms: number): Flow[] {
-    if (ms <= this.floorMs) return [];
+    const setBack = ms < this.floorMs - SET_BACK_MS;
+    if (ms <= this.floorMs && !setBack) return [];
+    const flows = setBack ? this.flush() : [];
+    if (setBack) {
+      for (const observer of this.observers.values()) this.changes?.drop(observerKey(observer));
+      this.observers.clear();
+    }
     this.floorMs = ms;
     this.changes?.put('floor', () => packed({ floorMs: this.floorMs }));
-    const flows: Flow[] = [];
     for (const observer of this.observers.values()) {
       if (observer.watermarkMs > ms) continue;
       this.moveTo(observer, ms);

@@ -275,3 +275,11 @@ it.each([
 ] as Array<[Fields, Naming, string]>)('refuses %j', (fields, naming, reason) => {
   expect(normalise(fields, naming, {}, () => {})).toBe(reason);
 });
+
+it.each([
+  ['a list', '[', ']'],
+  ['an object', '{"a":', '}'],
+])('refuses %s in place of an address, however deep', (what, open, close) => {
+  const deep: unknown = JSON.parse(`${open.repeat(20_000)}0${close.repeat(20_000)}`);
+  expect(normalise({ SrcAddr: deep, DstAddr: '10.0.0.1' }, 'camel', {}, () => {})).toBe(`source address is no IP address: ${what}`);
+});

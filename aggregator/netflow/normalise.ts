@@ -298,6 +298,12 @@ function times1000(seconds: Integer | undefined): Integer | undefined {
 }
 
 function shown(raw: unknown): string {
-  const text = typeof raw === 'bigint' ? String(raw) : (JSON.stringify(raw) ?? String(raw));
+  let text: string;
+  try {
+    text = typeof raw === 'bigint' ? String(raw) : (JSON.stringify(raw) ?? String(raw));
+  } catch {
+    // Nested so deeply that it cannot be printed.
+    text = Array.isArray(raw) ? 'a list' : 'an object';
+  }
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

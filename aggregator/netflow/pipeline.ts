@@ -12,6 +12,7 @@ import { type Decoded, decodeMessage, namingOf } from './flow.ts';
 import { Changes } from './held-state.ts';
 import type { LeafPath } from './leaves.ts';
 import { type Flow, type NormaliseOptions, normalise } from './normalise.ts';
+import { arrivedBy } from './window-clock.ts';
 import { writeFlow } from './write.ts';
 
 export interface NetflowOptions extends NormaliseOptions {
@@ -57,15 +58,18 @@ export class NetflowPipeline {
     return 'error' in taken ? taken : { output: taken.records.map((record) => Buffer.from(this.write(record))) };
   }
 
-  /** One message of the bus: the records that are ready now. */
-  take(value: Buffer): Taken {
+  /**
+   * One message of the bus: the records that are ready now.
+   * @param busMs when the bus got it [Unix ms]: no flow is later than that
+   */
+  take(value: Buffer, busMs = Number.POSITIVE_INFINITY): Taken {
     const decoded = decodeMessage(value);
     const flows = typeof decoded === 'string' ? decoded : this.normalised(decoded);
     if (typeof flows === 'string') {
       if (typeof decoded === 'string') this.refuse();
       return { error: flows };
     }
-    return { records: flows.flatMap((flow) => this.push(flow)) };
+    return { records: flows.flatMap((flow) => this.push(arrivedBy(flow, busMs))) };
   }
 
   /** The flows of one message, or why one of them is none: then the message counts as one bad flow, and nothing of it goes out. */

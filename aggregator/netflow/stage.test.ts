@@ -135,7 +135,8 @@ it('keys by the exporter where the key of a flow is no text', async () => {
 it('puts aside what is no flow, with the reason and where it came from, and goes on', async () => {
   const rig = new Rig();
   rig.start();
-  const bad = ['{"SrcAddr":', '{"SrcAddr":"10.0.0.1"}', '[]', ''];
+  const deep = `{"SrcAddr":${'['.repeat(20_000)}${']'.repeat(20_000)},"DstAddr":"10.0.0.1"}`;
+  const bad = ['{"SrcAddr":', '{"SrcAddr":"10.0.0.1"}', '[]', '', deep];
   const headers = { traceparent: 'x' };
   await rig.bus.append([
     flow({ BytesIn: 1 }),
@@ -151,13 +152,14 @@ it('puts aside what is no flow, with the reason and where it came from, and goes
     'no destination address (DstAddr)',
     expect.stringMatching(/./),
     expect.stringMatching(/./),
+    'source address is no IP address: a list',
   ]);
   for (const { key, headers } of errors)
     expect({ key, headers }).toMatchObject({ key: 'r1', headers: { 'ndt-origin': 'flows', traceparent: 'x' } });
   const exposition = rig.metrics.print();
   for (const line of [
     'ndt_netflow_flows_total{result="normalised"} 2',
-    'ndt_netflow_flows_total{result="bad"} 4',
+    'ndt_netflow_flows_total{result="bad"} 5',
     'ndt_netflow_shapes_total{shape="seed"} 2',
     'ndt_netflow_records_total 2',
     'ndt_netflow_values_left_out_total{leaf="src-port"} 1',
@@ -314,6 +316,41 @@ it('holds the flows of each partition apart, so that a new owner takes over thos
   one.restore(new Map(state));
   const both = one.handle([delivered(0, now + 400_000, { BytesIn: 5 }), delivered(1, now + 400_000, { BytesIn: 6 })]);
   expect(both.append?.map(lead)).toEqual([3, 4]);
+});
+
+it.each<[string, Partial<Config['netflow']>]>([
+  ['windows', { aggregate: 60, lateness: 30 }],
+  ['waiting for the other direction', { bidirectional: true, lateness: 30 }],
+])('goes on with its %s when a clock was ahead for a while', (_, settings) => {
+  const metrics = new Metrics();
+  const stage = new NetflowStage(settingsWith(settings), metrics, () => 0);
+  const sent = (atS: number) => {
+    const message = flow({ SrcPort: 1000 + (atS % 1000), TimeReceived: T + atS, TimeFlowStart: T + atS, TimeFlowEnd: T + atS });
+    return stage.handle([{ ...message, partition: 0, offset: '0', timestamp: (T + atS) * 1000 }]).append?.length;
+  };
+  const year = 365 * 86_400;
+  stage.restore(new Map());
+  expect(sent(0)).toBe(0);
+  sent(year);
+  sent(1);
+  expect([2, 3, 4, 5].map(sent)).toEqual([0, 0, 0, 0]);
+  expect(metrics.print()).toContain('\nndt_netflow_held_flows 4\n');
+  expect(sent(200)).toBe(4);
+});
+
+it.each<[string, Partial<Config['netflow']>]>([
+  ['windows', { aggregate: 60, lateness: 30 }],
+  ['waiting for the other direction', { bidirectional: true, lateness: 30 }],
+])('goes on with its %s when the collector’s clock was ahead for a flow, and the bus’s was not', (_, settings) => {
+  const stage = new NetflowStage(settingsWith(settings), new Metrics(), () => 0);
+  const sent = (atS: number, aheadS = 0) => {
+    const flowS = T + atS + aheadS;
+    const message = flow({ SrcPort: 1000 + atS, TimeReceived: flowS, TimeFlowStart: flowS, TimeFlowEnd: flowS });
+    return stage.handle([{ ...message, partition: 0, offset: '0', timestamp: (T + atS) * 1000 }]).append?.length;
+  };
+  stage.restore(new Map());
+  expect([sent(0), sent(1, 365 * 86_400), sent(2), sent(3), sent(4)]).toEqual([0, 0, 0, 0, 0]);
+  expect(sent(200)).toBe(5);
 });
 
 it('takes a partition that is behind for behind, and one without flows for silent', () => {

@@ -114,7 +114,7 @@ export class NetflowStage implements Stage {
       const part = this.part(message, (p, record) => put(p, record, exporterOf(record)));
       part.seenMs = now;
       newest.set(part, Math.max(newest.get(part) ?? 0, message.timestamp));
-      const taken = part.pipeline.take(message.value);
+      const taken = part.pipeline.take(message.value, message.timestamp);
       if ('error' in taken) {
         const headers = { ...message.headers, [HEADER.reason]: taken.error, [HEADER.origin]: message.topic };
         append.push({ topic: this.settings.errors, key: message.key, headers, value: message.value });

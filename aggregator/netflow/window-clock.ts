@@ -11,6 +11,14 @@ const SOURCE_ID = at('source-id');
 const DIRECTION = at('direction');
 /** Arrival is known in whole seconds only. */
 const ARRIVAL_GRAIN_MS = 999;
+/** The bus's time goes back by moments between its producers; by more only where a clock was set back. */
+export const SET_BACK_MS = 3_600_000;
+
+/** A flow that is hours later than the bus is one of a wrong clock, the collector’s too: it counts as come when the bus got it [Unix ms]. */
+export function arrivedBy(flow: Flow, busMs: number): Flow {
+  const event = eventMs(flow);
+  return event === undefined || event <= busMs + SET_BACK_MS ? flow : { ...flow, receivedMs: busMs };
+}
 
 export function observerOf({ values }: Flow): string {
   return `${values[SAMPLER] ?? values[SAMPLER_IPV6] ?? ''}/${values[SOURCE_ID] ?? ''}`;
@@ -23,6 +31,7 @@ export function directionOf({ values }: Flow): string {
 
 /** When the flow happened: its last packet, or its arrival where that is not known or lies after it [Unix ms]. */
 export function eventMs({ endMs, receivedMs }: Flow): number | undefined {
-  if (endMs === undefined) return receivedMs;
+  // 0 is what GoFlow2 writes where the exporter's template has no times.
+  if (endMs === undefined || endMs === 0) return receivedMs;
   return receivedMs === undefined ? endMs : Math.min(endMs, receivedMs + ARRIVAL_GRAIN_MS);
 }

@@ -1,5 +1,7 @@
 /** How we prove who we are to Prometheus. Files are read anew, so that a renewed password, token or certificate needs no restart. */
+
 import type { ConnectionOptions } from 'node:tls';
+import { withoutPassword } from '../../common/address.ts';
 import { type Loaded, readSetting, secretOf } from '../../common/config.ts';
 import { NdtError } from '../../common/errors.ts';
 import { readPemFiles } from '../../common/tls.ts';
@@ -10,7 +12,7 @@ const SECTION = 'pods.prometheus';
 export function checkedUrl({ config }: Pick<Loaded, 'config'>): string {
   const { url, username, password, password_file, token_file, tls } = config.pods.prometheus;
   const wrong = (text: string) => new NdtError('CONFIG', `${SECTION}.${text}`);
-  if (!URL.canParse(url)) throw wrong(`url: "${url}" is not an address: expected http://host:port`);
+  if (!URL.canParse(url)) throw wrong(`url: "${withoutPassword(url)}" is not an address: expected http://host:port`);
   const parsed = new URL(url);
   if (parsed.username !== '' || parsed.password !== '')
     throw wrong('url: a login does not belong into the address: set username and password_file beside it');
