@@ -24,16 +24,20 @@ import type { Uplink } from './uplink.ts';
 import { sinceBootMicros, WallClock } from './wall-clock.ts';
 
 const UPKEEP_MS = 1000;
-/** The longest that a poll may take, time-outs and the commit included, with room to spare. */
-const LONGEST_POLL_MS = 60_000;
+/** What a poll may take beside its time-out: the commit, with room to spare. */
+const BESIDE_TIMEOUT_MS = 60_000;
+/** A reload waits so long for polls under way before it ends them: the other routers' polls wait with it. */
+const LAST_POLLS_MS = 200;
 
 /** What a configuration sets up and a reload takes down again. */
 interface Running {
   loaded: Loaded;
   sources: Map<string, Source>;
   uplink: Uplink;
-  /** Ends the polling, each poll under way first; then the sending. */
-  stop(kill: boolean): Promise<void>;
+  /** Ends the polling; each poll under way has so long to end by itself [ms]. */
+  stopPolling(lastMs: number): Promise<void>;
+  /** Undefined while a reload still ends the one before. */
+  stopSending: (() => Promise<void>) | undefined;
 }
 
 interface Waiting {
@@ -109,7 +113,8 @@ export class Agent implements Service {
   static async start(loaded: Loaded, log: Logger, clock: Clock = systemClock): Promise<Agent> {
     const agent = new Agent(loaded, log, clock);
     try {
-      agent.running = await agent.run(loaded);
+      const sources = makeSources(loaded);
+      agent.start(loaded, sources, await makeUplink(loaded, agent.id, agent.boot, log));
       const { url, server } = await listenHttp(loaded, loaded.config.agent.http, 'agent.http', (path) => agent.answer(path));
       agent.server = server;
       agent.url = url;
@@ -130,15 +135,21 @@ export class Agent implements Service {
     if (old === undefined) return;
     refuseChange(old.loaded, loaded);
     // The new side is made before the old one ends: when that fails, the old one has not been touched.
-    const sources = await makeSources(loaded);
-    await old.stop(false);
+    const sources = makeSources(loaded);
+    const uplink = await makeUplink(loaded, this.id, this.boot, this.log);
+    await old.stopPolling(LAST_POLLS_MS);
+    this.forgetAllBut(loaded);
     this.outbox.configure(bounds(loaded));
-    this.running = await this.run(loaded, sources);
+    // Polls go on while the old uplink is still waited for.
+    const running = this.startPolling(loaded, sources, uplink);
+    await old.stopSending?.();
+    running.stopSending = this.startSending(loaded, uplink);
   }
 
   async stop(): Promise<void> {
     this.inventory.stop();
-    await this.running?.stop(true);
+    await this.running?.stopPolling(0);
+    await this.running?.stopSending?.();
     if (this.server !== undefined) await closeServer(this.server);
     clearInterval(this.upkeep);
     this.outbox.close();
@@ -171,19 +182,40 @@ export class Agent implements Service {
     this.parts.set(what, { part: this.progress.begin(what, withinMs), withinMs });
   }
 
-  private async run(loaded: Loaded, made?: Map<string, Source>): Promise<Running> {
-    const sources = made ?? (await makeSources(loaded));
+  private start(loaded: Loaded, sources: Map<string, Source>, uplink: Uplink): void {
+    this.startPolling(loaded, sources, uplink).stopSending = this.startSending(loaded, uplink);
+  }
+
+  private startPolling(loaded: Loaded, sources: Map<string, Source>, uplink: Uplink): Running {
     this.inventory.configure(loaded);
-    const uplink = await makeUplink(loaded, this.id, this.boot, this.log);
     const polling = new AbortController();
     const kill = new AbortController();
-    const sending = new AbortController();
     const polls = loaded.routers.map((router) => {
       const source = sources.get(router.name);
       if (source === undefined) throw new Error(`router ${router.name} has no source`);
-      this.expect(pollingOf(router), router.pollingIntervalS * 1000 + LONGEST_POLL_MS);
+      this.expect(pollingOf(router), (router.pollingIntervalS + loaded.config.agent.timeout) * 1000 + BESIDE_TIMEOUT_MS);
       return pollRouter(router, source, (sample) => this.take(sample, loaded), this.pollEvents, this.clock, polling.signal, kill.signal);
     });
+    this.running = {
+      loaded,
+      sources,
+      uplink,
+      stopPolling: async (lastMs) => {
+        polling.abort();
+        const late = lastMs === 0 ? undefined : setTimeout(() => kill.abort(), lastMs);
+        if (late === undefined) kill.abort();
+        await Promise.all(polls);
+        clearTimeout(late);
+        for (const source of sources.values()) source.close();
+        for (const router of loaded.routers) this.endPart(pollingOf(router));
+      },
+      stopSending: undefined,
+    };
+    return this.running;
+  }
+
+  private startSending(loaded: Loaded, uplink: Uplink): () => Promise<void> {
+    const sending = new AbortController();
     const draining = drain(
       {
         outbox: this.outbox,
@@ -197,22 +229,24 @@ export class Agent implements Service {
       },
       sending.signal,
     );
-    return {
-      loaded,
-      sources,
-      uplink,
-      stop: async (now) => {
-        polling.abort();
-        if (now) kill.abort();
-        await Promise.all(polls);
-        sending.abort();
-        await draining;
-        await uplink.close();
-        for (const source of sources.values()) source.close();
-        for (const { part } of this.parts.values()) part.end();
-        this.parts.clear();
-      },
+    return async () => {
+      sending.abort();
+      await draining;
+      await uplink.close();
+      for (const what of [...this.parts.keys()].filter((name) => name.startsWith('sending ('))) this.endPart(what);
     };
+  }
+
+  private endPart(what: string): void {
+    this.parts.get(what)?.part.end();
+    this.parts.delete(what);
+  }
+
+  /** What was told of routers that are not watched any more. */
+  private forgetAllBut({ routers }: Loaded): void {
+    const kept = new Set(routers.flatMap(({ name }) => [name, `interfaces of ${name}`]));
+    for (const key of [...this.faults.keys()]) if (!kept.has(key)) this.faults.delete(key);
+    for (const name of [...this.polled]) if (!kept.has(name)) this.polled.delete(name);
   }
 
   /** Takes a sample in; what comes in one turn of the event loop is one commit. */
@@ -402,7 +436,7 @@ function diskFault(dir: string): string | undefined {
 /** Read-only, full, failing. */
 const PASSING = new Set(['EROFS', 'ENOSPC', 'EDQUOT', 'EIO']);
 
-async function makeSources(loaded: Loaded): Promise<Map<string, Source>> {
+function makeSources(loaded: Loaded): Map<string, Source> {
   const sources = new Map<string, Source>();
   for (const router of loaded.routers) sources.set(router.name, createSource(router, loaded));
   return sources;
@@ -420,6 +454,8 @@ async function makeUplink(loaded: Loaded, agentId: string, boot: string, log: Lo
 
 /** What stays as it is for the life of the process. */
 function refuseChange(old: Loaded, next: Loaded): void {
+  if (next.routers.length === 0)
+    throw new NdtError('CONFIG', `${next.file ?? 'the configuration'} names no routers: add some to "routers", or stop the agent`);
   const fixed: Array<[string, (loaded: Loaded) => unknown]> = [
     ['data_dir', (l) => pathOf(l, l.config.data_dir)],
     ['agent.id', (l) => agentIdOf(l.config)],

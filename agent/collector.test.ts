@@ -179,6 +179,16 @@ describe('collectUrl', () => {
     });
   });
 
+  test.each([
+    ['http://edge:100%safe@r1:9100', 'http://edge:***@r1:9100', 'in its login, % is written %25'],
+    ['edge:100%safe@r1:9100', 'edge:***@r1:9100', 'in its login, % is written %25'],
+    ['edge:half/safe@r1', 'edge:***@r1', 'write it as http://r1:9100/metrics; in its login, % is written %25'],
+  ])('%s is none because of its login, whose password is not shown', async (address, shown, remedy) => {
+    const { code, message } = await failure(address);
+    expect(code).toBe('USAGE');
+    expect(message).toContain(`collect: "${shown}" is not the address of an exporter: ${remedy}`);
+  });
+
   test('an exporter that gives no metrics', async () => {
     const url = await exporter((_, response) => response.end('<html>'));
     expect(await failure(url)).toMatchObject({

@@ -1,10 +1,10 @@
 /** The collector's side of the agent: a router's whole exposition as one raw record, `GET /metrics/{host}_{port}.json`. */
+import { addressRemedy, httpUrl, withoutPassword } from '../common/address.ts';
 import { DEFAULT_THROUGHPUT_MBPS, type Loaded, loadConfig, type Router } from '../common/config.ts';
 import { NdtError } from '../common/errors.ts';
 import { type Reply, text } from '../common/http.ts';
 import { printRecord } from '../common/record.ts';
 import { rawRecord } from './enrich.ts';
-import { httpUrl } from './fetch.ts';
 import { type Clock, type Source, SourceError, systemClock } from './source.ts';
 import { createSource } from './sources.ts';
 
@@ -73,7 +73,8 @@ export async function collectUrl(
   const given = /^[a-z]+:\/\//i.test(address) ? address : `http://${address}`;
   const url = httpUrl(given);
   if (url === undefined) {
-    throw new NdtError('USAGE', `collect: "${address}" is not the address of an exporter: write it as http://r1:9100/metrics`);
+    const remedy = addressRemedy(given, 'write it as http://r1:9100/metrics');
+    throw new NdtError('USAGE', `collect: "${withoutPassword(address)}" is not the address of an exporter: ${remedy}`);
   }
   if (url.pathname === '/' && url.search === '') url.pathname = '/metrics';
   const { config } = loaded;

@@ -223,6 +223,17 @@ describe('configuration', () => {
   });
 });
 
+it.each([
+  ['mqtt', { mqtt: { url: 'mqtt://127.0.0.1:9', password_file: 'missing' } }],
+  ['kafka', { agent: { uplink: 'kafka' }, kafka: { brokers: ['127.0.0.1:9'], sasl: { username: 'edge', password_file: 'missing' } } }],
+])('a password file of %s that is missing: the uplink fails, and all else is looked at', (_kind, settings) => {
+  const told = examined(writeConfig(tempDir(), settings));
+  expect(told.checks.filter(({ health }) => health === 'fail')).toEqual([
+    { check: 'uplink', health: 'fail', text: expect.stringMatching(/password_file: cannot read .*missing \(ENOENT\)/) },
+  ]);
+  for (const check of ['source r1', 'clock', 'disk', 'buffer']) expect(lines(told, check), check).not.toEqual([]);
+});
+
 describe('buffer', () => {
   it('for how long an outage it lasts, and a warning where that is short', () => {
     const roomy = examined(makeBuffer(tempDir(), 5).config);

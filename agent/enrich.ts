@@ -1,4 +1,5 @@
 /** A sample becomes a record: the experiment's settings around the counters, and the rates where the agent works them out. */
+import type { Router } from '../common/config.ts';
 import { processed } from '../common/processing.ts';
 import { type Baseline, type CounterEvents, countersOf, type DeviceCounters, type NoRateReason, noEvents, rate } from '../common/rates.ts';
 import { epochText, printRecord, type TelemetryRecord } from '../common/record.ts';
@@ -62,7 +63,9 @@ export function enrich(sample: CounterSample, previous: Baseline | undefined, co
   }
   // A collector's record carries the collector's time: our monotonic clock says nothing about when it was read.
   const clock = router.source === 'collector' ? {} : { monotonic: String(sample.monotonicNs), boot };
-  const reading = { epoch: raw.epoch_timestamp, ...clock, devices: withIdentity(sample, countersOf(sample.families)) };
+  const origin = originOf(router);
+  if (previous?.origin !== undefined && previous.origin !== origin) return enrich(sample, undefined, config, nowMicros, boot);
+  const reading = { epoch: raw.epoch_timestamp, ...clock, origin, devices: withIdentity(sample, countersOf(sample.families)) };
   const otherBoot = previous?.boot !== undefined && previous.boot !== boot;
   if (otherBoot && router.source === 'procfs' && reading.devices !== undefined && Object.keys(reading.devices).length > 0) {
     return { record: undefined, noRate: 'reboot', events: noEvents(), baseline: { ...reading, devices: reading.devices } };
@@ -83,6 +86,14 @@ export function enrich(sample: CounterSample, previous: Baseline | undefined, co
     events,
     baseline: outcome.baseline,
   };
+}
+
+/** What a router's counters come from, without a password. */
+function originOf({ source, url, procfsRoot }: Router): string {
+  if (source === 'test-metrics') return source;
+  if (source === 'procfs') return `${source} ${procfsRoot}`;
+  const address = URL.parse(url ?? '');
+  return `${source} ${address === null ? '' : address.host + address.pathname + address.search}`;
 }
 
 /** Interfaces of this machine with the kernel's number for each: one that is made anew has another. */

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createServer, type Socket } from 'node:net';
+import { createServer, type LookupFunction, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { listening, serve, serveTls } from '../test/serve.ts';
 import { until } from '../test/until.ts';
 import { deadlineIn, Fetcher, type FetchOptions } from './fetch.ts';
@@ -97,6 +97,40 @@ describe('a page', () => {
     const { url } = await serve((_, response) => response.setHeader('content-encoding', 'gzip').end(gzipSync(text)));
     const client = fetcher();
     for (let i = 0; i < 3; i += 1) expect((await client.get(new URL(url), deadlineIn(5000), forever)).text).toBe(text);
+  });
+
+  test('is unpacked over a kept connection, also where its transfer ends after the pack', async () => {
+    const connections = new Set<unknown>();
+    const { url } = await serve((request, response) => {
+      connections.add(request.socket);
+      response.setHeader('content-encoding', 'gzip').write(gzipSync('metric 1\n'), () => setImmediate(() => response.end()));
+    });
+    const client = fetcher();
+    for (let i = 0; i < 5; i += 1) expect((await client.get(new URL(url), deadlineIn(5000), forever)).text).toBe('metric 1\n');
+    expect(connections.size).toBe(1);
+  });
+
+  test('ends with its pack: zeros without end after it are not waited for', async () => {
+    let open = 0;
+    let written = 0;
+    const { url } = await serve((_, response) => {
+      open += 1;
+      response.on('close', () => {
+        open -= 1;
+      });
+      response.setHeader('content-encoding', 'gzip').write(Buffer.concat([gzipSync('metric 1\n'), Buffer.alloc(64)]));
+      const more = () => {
+        if (response.destroyed) return;
+        written += 65_536;
+        response.write(Buffer.alloc(65_536));
+        setImmediate(more);
+      };
+      more();
+    });
+    const client = fetcher({ maxBytes: 1024 ** 3 });
+    for (let i = 0; i < 4; i += 1) expect((await client.get(new URL(url), deadlineIn(5000), forever)).text).toBe('metric 1\n');
+    await until(() => open === 0, 'the connections to be closed');
+    expect(written).toBeLessThan(16 * 1_048_576);
   });
 
   test('sent until the connection ends is not framed', async () => {
@@ -237,6 +271,49 @@ describe('too slow', () => {
     expect(error).toMatchObject({ status: 500 });
   });
 
+  test.each([200, 500])('a pack that stops in its middle, with status %i', async (status) => {
+    let closed = false;
+    const { error, reason, message, url } = await failureOf(
+      (_, response) => {
+        response.on('close', () => {
+          closed = true;
+        });
+        response.writeHead(status, { 'content-encoding': 'gzip' }).write(gzipSync('metric 1\n').subarray(0, 20));
+      },
+      {},
+      150,
+    );
+    if (status === 500) expect(error).toMatchObject({ status });
+    else {
+      expect(reason).toBe('timeout');
+      expect(message).toBe(
+        `r1: no complete answer from ${url} within 0.15 s (agent.timeout), only 20 bytes of it: if it is only slow, raise agent.timeout`,
+      );
+    }
+    await until(() => closed, 'the connection to be closed');
+  });
+
+  test('a name server that does not answer is asked once, however many give up on it', async () => {
+    const { url } = await serve((_, response) => response.end('ok\n'));
+    const named = new URL(url.replace('127.0.0.1', 'localhost'));
+    const dns: { lookup: LookupFunction } = process.getBuiltinModule('node:dns');
+    const lookup = vi.spyOn(dns, 'lookup').mockImplementation(() => {});
+    onTestFinished(() => lookup.mockRestore());
+    const clients = [fetcher(), fetcher()];
+    for (let i = 0; i < 3; i += 1) {
+      const errors = await Promise.all(clients.map((client) => failure(client.get(named, deadlineIn(50), forever))));
+      expect(errors.map(({ reason }) => reason)).toEqual(['timeout', 'timeout']);
+    }
+    expect(lookup).toHaveBeenCalledTimes(1);
+
+    const [asked] = lookup.mock.calls;
+    const pages = clients.map((client) => client.get(named, deadlineIn(5000), forever));
+    lookup.mockRestore();
+    if (asked !== undefined) dns.lookup(...asked);
+    for (const page of pages) expect((await page).text).toBe('ok\n');
+    expect((await fetcher().get(named, deadlineIn(5000), forever)).text).toBe('ok\n');
+  });
+
   test('a connection that does not come about', async () => {
     // TEST-NET-1 is nobody's: packets to it vanish, or a router on the way says so.
     const error = await failure(fetcher().get(new URL('http://192.0.2.1:9100/metrics'), deadlineIn(100), forever));
@@ -244,8 +321,11 @@ describe('too slow', () => {
   });
 
   test('an abort ends it with its own reason, before and after the answer began', async () => {
-    const { url } = await serve((request, response) => void (request.url === '/begun' && response.write('# x\n')));
-    for (const path of ['/', '/begun']) {
+    const { url } = await serve((request, response) => {
+      if (request.url === '/packed') response.setHeader('content-encoding', 'gzip').write(gzipSync('metric 1\n').subarray(0, 20));
+      else if (request.url === '/begun') response.write('# x\n');
+    });
+    for (const path of ['/', '/begun', '/packed']) {
       const abort = new AbortController();
       const page = fetcher().get(new URL(`${url}${path}`), deadlineIn(5000), abort.signal);
       setTimeout(() => abort.abort(new Error('stopping')), 50);

@@ -9,6 +9,7 @@ import type { SecureContextOptions } from 'node:tls';
 import { createGunzip } from 'node:zlib';
 import { codeOf } from '../common/errors.ts';
 import { type Peer, StatusError, sizeText, urlText, whyBroken, whyStatus } from './fetch-errors.ts';
+import { lookupOnce } from './lookup.ts';
 import { type Clock, SourceError } from './source.ts';
 
 export interface FetchOptions {
@@ -23,12 +24,6 @@ export interface FetchOptions {
   clock: Clock;
   /** Authorities to trust instead of the system's. */
   tls?: SecureContextOptions;
-}
-
-/** An address over HTTP or HTTPS; undefined where a text is none. */
-export function httpUrl(text: string | undefined): URL | undefined {
-  const url = text !== undefined && URL.canParse(text) ? new URL(text) : undefined;
-  return url !== undefined && /^https?:$/.test(url.protocol) ? url : undefined;
 }
 
 /** When a poll has to be over: of `performance.now()` [ms], and how long that was in all, for messages. */
@@ -55,6 +50,9 @@ const MAX_STATUS_BODY = 4096;
 
 /** One connection is kept. A second one comes about only when someone asks the collector in the middle of a poll. */
 const KEPT = { keepAlive: true, maxFreeSockets: 1, maxSockets: 2 };
+
+/** One for all: routers can be asked for under the same name. */
+const lookup = lookupOnce();
 
 /** Gets pages from one server. */
 export class Fetcher {
@@ -159,15 +157,16 @@ export class Fetcher {
 
   private open(url: URL): ClientRequest {
     const headers = { accept: this.options.accept, 'accept-encoding': 'gzip', 'user-agent': 'ndt-agent' };
+    const options = { headers, lookup };
     // Loaded when used: TLS takes 3 MB, and `node:http` as a module 6 MB, for the WebSocket that comes with it.
     if (url.protocol === 'https:') {
       const { Agent, request } = process.getBuiltinModule('node:https');
       this.https ??= new Agent({ ...KEPT, ...this.options.tls });
-      return request(url, { agent: this.https, headers });
+      return request(url, { agent: this.https, ...options });
     }
     const { Agent, request } = process.getBuiltinModule('node:http');
     this.http ??= new Agent(KEPT);
-    return request(url, { agent: this.http, headers });
+    return request(url, { agent: this.http, ...options });
   }
 
   /** Sends the request; resolves with the beginning of the answer and the moment that the counters were read. */
@@ -208,6 +207,12 @@ async function readBody(response: IncomingMessage, maxBytes: number, count: (byt
       if (received > maxBytes) gunzip.destroy(new TooLarge());
     });
     response.on('error', (error) => gunzip.destroy(error));
+    // Destroyed without an error, as a time-out and an abort do it, a response only closes: nothing would ever end the pack.
+    response.on('close', () => {
+      if (!response.readableEnded) gunzip.destroy(new Error('the answer was cut short'));
+    });
+    // Errors are told by the loop below; one that comes after it is nobody's, and would end the process.
+    gunzip.on('error', () => {});
     body = response.pipe(gunzip);
   }
   const chunks: Buffer[] = [];
@@ -223,6 +228,8 @@ async function readBody(response: IncomingMessage, maxBytes: number, count: (byt
     if (error instanceof TooLarge) return TOO_LARGE;
     throw error;
   }
+  // What follows a whole pack is nothing that anybody reads, and may never end.
+  if (packed && !response.readableEnded) response.destroy();
   return Buffer.concat(chunks, size).toString('utf8');
 }
 

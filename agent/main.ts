@@ -3,7 +3,7 @@
 import './memory.ts';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Args, CONFIG_OPTIONS, main, textOption } from '../common/cli.ts';
-import { loadConfig } from '../common/config.ts';
+import { loadConfig, secretOf } from '../common/config.ts';
 import { EXIT, messageOf, NdtError } from '../common/errors.ts';
 import { printRecord } from '../common/record.ts';
 import { runCommand } from '../common/service.ts';
@@ -30,9 +30,11 @@ async function once(args: Args): Promise<number> {
         const signal = new AbortController().signal;
         const first = await source.poll(signal);
         if (args.values.processed !== true) return printRecord(rawRecord(first, loaded.config, systemClock.nowMicros()));
-        const { baseline } = enrich(first, undefined, loaded.config, systemClock.nowMicros(), '');
+        // What the agent ships makes no odds here.
+        const config = { ...loaded.config, agent: { ...loaded.config.agent, ship: 'processed' as const } };
+        const { baseline } = enrich(first, undefined, config, systemClock.nowMicros(), '');
         await sleep(router.pollingIntervalS * 1000);
-        const { record, noRate } = enrich(await source.poll(signal), baseline, loaded.config, systemClock.nowMicros(), '');
+        const { record, noRate } = enrich(await source.poll(signal), baseline, config, systemClock.nowMicros(), '');
         if (record === undefined) throw new Error(`router ${router.name}: no rate (${noRate})`);
         return record.body;
       } finally {
@@ -67,9 +69,17 @@ void main(
         program: 'ndt-agent',
         summary: 'watch the routers of the configuration until stopped',
         routersInForce,
-        start: (loaded, log) => {
+        check: async (loaded) => {
           if (loaded.routers.length === 0)
             throw new NdtError('CONFIG', `${loaded.file ?? 'the configuration'} names no routers: add some to "routers"`);
+          // Also what stands beside the configuration: test metrics, secrets, certificates.
+          for (const router of loaded.routers) createSource(router, loaded).close();
+          const { http, uplink } = loaded.config.agent;
+          secretOf(loaded, http.token, http.token_file, 'agent.http.token_file');
+          // Over MQTT a wrong file is no reason not to start: it is read again for each connection.
+          if (uplink === 'kafka') (await import('../common/kafka/settings.ts')).kafkaOptions(loaded, '');
+        },
+        start: (loaded, log) => {
           compileWhenBusy();
           return Agent.start(loaded, log);
         },

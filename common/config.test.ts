@@ -103,6 +103,16 @@ describe('bad configurations, each with its own message', () => {
     ['out of range', '{ "multiplier": 2001 }', 'config.json:1: multiplier: expected a whole number from 1 to 2000, got 2001'],
     ['typing error', '{ "multiplyer": 20 }', 'config.json:1: multiplyer: there is no such option; did you mean "multiplier"?'],
     [
+      'faster than a clock tells',
+      '{ "polling_interval": 1e-10 }',
+      'config.json:1: polling_interval: expected a number from 0.001 to 86400, got 1e-10',
+    ],
+    [
+      'a router faster than a clock tells',
+      '{"routers": [{"r1": {"polling_interval": 0.0009}}]}',
+      'config.json:1: routers[0].r1.polling_interval: expected a number from 0.001 to 86400, got 0.0009',
+    ],
+    [
       'deep down',
       '{"routers": [\n {"r1": {"interfaces": [\n  "eth0",\n  5\n ]}}]}',
       'config.json:4: routers[0].r1.interfaces[1]: expected text of at least 1 characters, got 5',
@@ -119,6 +129,26 @@ describe('bad configurations, each with its own message', () => {
     ],
     ['twice', '{"routers": [{"r1": {}}, {"r1": {}}]}', 'config.json:1: routers[1].r1: this router stands in the list twice'],
     [
+      'twice in one object',
+      '{"routers": [{\n  "r1": {"url": "http://a:9100/metrics"},\n  "r1": {"url": "http://b:9100/metrics"}\n}]}',
+      'config.json:3:3: "r1" stands twice in one object: only the last would count, so take one out',
+    ],
+    [
+      'a bare % in a password',
+      '{"routers": [\n  {"r1": {"url": "http://edge:100%safe@r1:9100/metrics"}}\n]}',
+      'config.json:2: routers[0].r1.url: "http://edge:***@r1:9100/metrics" is not an address: in its login, % is written %25, / %2F, ? %3F and # %23',
+    ],
+    [
+      'a bare / in a password',
+      '{"routers": [{"r1": {"collector_url": "http://edge:fifty/fifty@c:8080/metrics/r1_9100.json"}}]}',
+      'config.json:1: routers[0].r1.collector_url: "http://edge:***@c:8080/metrics/r1_9100.json" is not an address: write http://host:port/metrics/r1_9100.json; in its login, % is written %25, / %2F, ? %3F and # %23',
+    ],
+    [
+      'an address without http://, with a password',
+      '{"routers": [{"r1": {"url": "edge:secret@r1:9100/metrics"}}]}',
+      'config.json:1: routers[0].r1.url: expected text that matches ^https?://, got "edge:***@r1:9100/metrics"',
+    ],
+    [
       'open to the world',
       '{"aggregator": {"mqtt": {"host": "0.0.0.0"}}}',
       'config.json:1: aggregator.mqtt.host: "0.0.0.0" is not loopback: set users, or tls with require_client_certificate, beside it, or insecure: true to go without',
@@ -131,12 +161,15 @@ describe('bad configurations, each with its own message', () => {
   ])('%s', (_what, text, message) => {
     expect(refusal(write(text))).toBe(message);
   });
+  it('an option that is called like a part of every object', () => {
+    expect(refusal(write('{"constructor": 1}'))).toMatch(/^config\.json:1: constructor: there is no such option; there are: \$schema, /);
+  });
   it('several at once', () => {
     expect(refusal(write('{"multiplier": 0, "max_throughput_mbps": "x"}')).split('\n')).toHaveLength(2);
   });
   it('a variable', () => {
     expect(refusal(undefined, { NDT_POLLING_INTERVAL: 'often' })).toBe(
-      'environment variable NDT_POLLING_INTERVAL: expected a number above 0, at most 86400, got "often"',
+      'environment variable NDT_POLLING_INTERVAL: expected a number from 0.001 to 86400, got "often"',
     );
   });
 });
@@ -176,8 +209,10 @@ describe('the environment', () => {
 
 describe('secrets', () => {
   it('are masked in addresses too', () => {
-    const { config } = loadConfig(write('{"routers": [{"r1": {"url": "http://ndt:geheim@192.0.2.1:9100/metrics"}}]}'), {});
-    expect(dumpConfig(config)).toContain('"http://ndt:********@192.0.2.1:9100/metrics"');
+    for (const password of ['geheim', 'ge@heim']) {
+      const { config } = loadConfig(write(`{"routers": [{"r1": {"url": "http://ndt:${password}@192.0.2.1:9100/a@b"}}]}`), {});
+      expect(dumpConfig(config)).toContain('"http://ndt:********@192.0.2.1:9100/a@b"');
+    }
   });
 
   it('are masked when the configuration is printed', () => {
@@ -198,6 +233,10 @@ describe('secrets', () => {
     expect(secretOf(loaded, undefined, 'secrets/pw', 'mqtt.password_file')).toBe('hush');
     expect(() => secretOf(loaded, undefined, 'secrets/none', 'mqtt.password_file')).toThrow(
       /mqtt\.password_file: cannot read .*none \(ENOENT\)/,
+    );
+    writeFileSync(join(file, '..', 'secrets', 'empty'), ' \n');
+    expect(() => secretOf(loaded, undefined, 'secrets/empty', 'agent.http.token_file')).toThrow(
+      /^agent\.http\.token_file: .*secrets\/empty is empty: write the secret into it$/,
     );
   });
 });

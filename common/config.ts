@@ -2,8 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
+import { addressRemedy, httpUrl, withoutPassword } from './address.ts';
 import { codeOf, messageOf, NdtError } from './errors.ts';
-import { lineOf, parseFault } from './json-places.ts';
+import { lineOf, parseFault, repeatedName } from './json-places.ts';
 import type { Config, HttpSettings, RouterSettings } from './schema.ts';
 import { readShipped, SHIPPED } from './shipped.ts';
 import { type Schema, suggestion, violations, withDefaults } from './validate.ts';
@@ -145,6 +146,14 @@ export function parseJson(text: string, path: string): JsonText {
     const { line, column, expected } = fault;
     throw new NdtError('CONFIG', `${path}:${line}:${column}: not valid JSON (expected ${expected}): mend this place in the file`);
   }
+  const twice = repeatedName(text);
+  if (twice !== undefined) {
+    const { line, column, name } = twice;
+    throw new NdtError(
+      'CONFIG',
+      `${path}:${line}:${column}: "${name}" stands twice in one object: only the last would count, so take one out`,
+    );
+  }
   return { value: JSON.parse(text) as unknown, lineOf: (at) => `:${lineOf(text, at)}` };
 }
 
@@ -205,8 +214,10 @@ function resolveRouters(config: Config, dir: string, complain: Complain): Router
           [...at, source === 'collector' ? 'collector_url' : 'url'],
           `expected an address, because the router’s source is ${source}`,
         );
-      } else if (url !== undefined && !URL.canParse(url))
-        complain([...at, source === 'collector' ? 'collector_url' : 'url'], `"${url}" is not an address`);
+      } else if (url !== undefined && httpUrl(url) === undefined) {
+        const remedy = addressRemedy(url, `write http://host:${source === 'collector' ? 'port/metrics/r1_9100.json' : '9100/metrics'}`);
+        complain([...at, source === 'collector' ? 'collector_url' : 'url'], `"${withoutPassword(url)}" is not an address: ${remedy}`);
+      }
       routers.set(name, {
         name,
         nodeExporter: settings.node_exporter ?? `${name}:9100`,
@@ -282,7 +293,11 @@ export function secretOf(
   file: string | undefined,
   option: string,
 ): string | undefined {
-  return file === undefined ? value : readSetting(loaded, file, option).trimEnd();
+  if (file === undefined) return value;
+  const secret = readSetting(loaded, file, option).trimEnd();
+  // Nothing is what everybody sends: a login with it would be none.
+  if (secret === '') throw new NdtError('CONFIG', `${option}: ${pathOf(loaded, file)} is empty: write the secret into it`);
+  return secret;
 }
 
 /** A file that an option names. @throws NdtError CONFIG where it cannot be read */
@@ -298,7 +313,6 @@ export function readSetting(loaded: Pick<Loaded, 'dir'>, file: string, option: s
 }
 
 const SECRET = /^(password|token)$/;
-const PASSWORD_IN_URL = /^([a-z][a-z0-9+.-]*:\/\/[^/@:]*:)[^/@]*@/i;
 
 /**
  * The effective configuration as JSON, secrets masked.
@@ -307,7 +321,8 @@ const PASSWORD_IN_URL = /^([a-z][a-z0-9+.-]*:\/\/[^/@:]*:)[^/@]*@/i;
 export function dumpConfig(config: Config, routers: Config['routers'] = config.routers): string {
   const masked = (key: string, value: unknown) => {
     if (typeof value !== 'string') return value;
-    return SECRET.test(key) ? '********' : value.replace(PASSWORD_IN_URL, '$1********@');
+    if (SECRET.test(key)) return '********';
+    return value.includes('://') ? withoutPassword(value, '********') : value;
   };
   return JSON.stringify({ max_throughput_mbps: DEFAULT_THROUGHPUT_MBPS, ...config, routers }, masked, 2);
 }

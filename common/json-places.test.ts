@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { lineOf, parseFault } from './json-places.ts';
+import { lineOf, parseFault, repeatedName } from './json-places.ts';
 
 const text = '\n{\n "a": 1,\n "b": [\n  {"x": "}"},\n  ["p,",\n   "q"]\n ],\n "c": {\n  "d": null, "a": 2\n }\n}';
 
@@ -56,6 +56,27 @@ it.each([
   ['', 1, 1, 'a value'],
 ])('%j: line %i, column %i: expected %s', (broken, line, column, expected) => {
   expect(parseFault(broken)).toEqual({ line, column, expected });
+});
+
+it.each([
+  ['{"a": 1,\n "a": 2}', 2, 2, 'a'],
+  ['{"a": {"b": 1}, "b": [{"c": 0}, {"c": 0,  "c": 1}]}', 1, 43, 'c'],
+  ['{"ab": 1, "\\u0061b": 2}', 1, 11, 'ab'],
+  ['{"": 1, "": 2}', 1, 9, ''],
+  ['{"constructor": [], "constructor": []}', 1, 21, 'constructor'],
+])('%j: line %i, column %i: %j a second time', (text, line, column, name) => {
+  expect(repeatedName(text)).toEqual({ line, column, name });
+});
+
+it('tells a name that is put into an object again, and nothing else', () => {
+  fc.assert(
+    fc.property(fc.jsonValue(), fc.string(), fc.jsonValue(), (value, name, other) => {
+      const once = JSON.stringify({ [name]: value, ' ': [other, { [name]: other }, name, name] });
+      const twice = `${once.slice(0, -1)}, ${JSON.stringify(name)}: 0}`;
+      expect(repeatedName(once)).toBeUndefined();
+      expect(repeatedName(twice)).toEqual({ line: 1, column: once.length + 2, name });
+    }),
+  );
 });
 
 it('agrees with JSON.parse on what is JSON', () => {

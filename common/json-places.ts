@@ -38,6 +38,32 @@ export function lineOf(text: string, path: readonly string[]): number {
   return text.slice(0, best.offset).split('\n').length;
 }
 
+/** The first name that stands twice in one object of a valid text: JSON keeps the last one and drops what the others say. */
+export function repeatedName(text: string): { line: number; column: number; name: string } | undefined {
+  const inner: Array<Set<string> | undefined> = [];
+  let expectsName = false;
+  for (const { 0: token, index } of text.matchAll(TOKEN)) {
+    const names = inner.at(-1);
+    if (token === '{' || token === '[') {
+      inner.push(token === '{' ? new Set() : undefined);
+      expectsName = token === '{';
+    } else if (token === '}' || token === ']') {
+      inner.pop();
+      expectsName = false;
+    } else if (token === ',') expectsName = names !== undefined;
+    else if (expectsName && names !== undefined && token !== ':') {
+      const name = JSON.parse(token) as string;
+      if (names.has(name)) {
+        const before = text.slice(0, index).split('\n');
+        return { line: before.length, column: (before.at(-1)?.length ?? 0) + 1, name };
+      }
+      names.add(name);
+      expectsName = false;
+    }
+  }
+  return undefined;
+}
+
 // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids them in texts
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 const SCALAR = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;

@@ -2,9 +2,11 @@
  * A connection to an MQTT 3.1.1 broker, made once: mqtt.js' own reconnecting and resending is slow and cannot be held back, so whoever
  * uses this makes a new connection when the old one is lost, and sends again what was not acknowledged.
  */
+
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { checkServerIdentity, connect as connectTls } from 'node:tls';
 import type { IClientOptions, IPublishPacket, MqttClient } from 'mqtt';
+import { withoutPassword } from './address.ts';
 import { type Loaded, secretOf } from './config.ts';
 import { messageOf } from './errors.ts';
 import { explain, explainClose, explainTimeout, type MqttAttempt, MqttError } from './mqtt-errors.ts';
@@ -209,7 +211,10 @@ function prepare(options: MqttOptions): { access: Access; attempt: MqttAttempt }
   const url = URL.parse(settings.url);
   const host = url?.hostname.replace(/^\[(.*)\]$/, '$1') ?? '';
   if (url === null || host === '')
-    throw new MqttError('unreachable', `${option}.url: "${settings.url}" is no address: expected mqtt://HOST:PORT or mqtts://HOST:PORT`);
+    throw new MqttError(
+      'unreachable',
+      `${option}.url: "${withoutPassword(settings.url)}" is no address: expected mqtt://HOST:PORT or mqtts://HOST:PORT`,
+    );
   const encrypted = url.protocol === 'mqtts:' || settings.tls !== undefined;
   const port = url.port === '' ? (encrypted ? 8883 : 1883) : Number(url.port);
   const pem = orExplain('certificate', () => readPemFiles(loaded, settings.tls ?? {}, `${option}.tls`));

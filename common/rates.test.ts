@@ -49,6 +49,12 @@ describe('counters', () => {
       ),
     );
   });
+  it('of millions of digits are none, and found out at once', () => {
+    const started = performance.now();
+    expect(parseCounter('9'.repeat(4_000_000))).toBeUndefined();
+    expect(performance.now() - started).toBeLessThan(50);
+    expect(parseCounter(`${'0'.repeat(80)}7`)).toBe(7n);
+  });
   it('are paired by label, never by place', () => {
     const family = (name: string, values: Array<[string, string]>) => ({
       name,
@@ -68,6 +74,26 @@ describe('counters', () => {
       ]),
     ]);
     expect(devices).toEqual({ a: { bytes: '1', packets: '10' }, b: { bytes: '2', packets: '20' } });
+  });
+});
+
+describe('an interface that is called like a part of every object', () => {
+  it.each(['constructor', 'toString', '__proto__'])('%s, is one like any other', (name) => {
+    const family = (metric: string, value: string) => ({
+      name: metric,
+      description: '',
+      type: 'counter',
+      values: [{ labels: [{ name: 'device', value: name }], value }],
+    });
+    const devices = countersOf([family(RECEIVED_BYTES, '2000'), family(RECEIVED_PACKETS, '20')]) ?? {};
+    expect(Object.entries(devices)).toEqual([[name, { bytes: '2000', packets: '20' }]]);
+
+    const reading = (n: number, ...names: string[]) =>
+      at(100 + 5 * n, Object.fromEntries(names.map((device): [string, [number, number]] => [device, [1000 * n, 10 * n]])));
+    const told = (a: Baseline, b: Baseline) => rate(a, b, params);
+    expect(told(reading(1, 'a'), reading(2, 'a', name))).toMatchObject({ rates: { deltaBytes: 1000n }, events: { appeared: 1 } });
+    expect(told(reading(2, 'a', name), reading(3, 'a', name))).toMatchObject({ rates: { deltaBytes: 2000n, deltaPackets: 20n } });
+    expect(told(reading(3, 'a', name), reading(4, 'a'))).toMatchObject({ rates: { deltaBytes: 1000n }, events: { vanished: 1 } });
   });
 });
 
@@ -122,6 +148,46 @@ describe('no rate', () => {
   });
   it('a new interface has no part in its first interval', () => {
     expect(rates(one, at(105, { a: [2000, 20], b: [1_000_000, 1000] })).deltaBytes).toBe(1000n);
+  });
+});
+
+describe('a burst of several links at once is a rate', () => {
+  // 640 Mbit/s in each of two ports of 1 Gbit/s: the readings of n intervals of 5 s, in which so much went through each.
+  const gigabit = { ...params, maxThroughputMbps: 1000 };
+  const BURST = 400_000_000;
+  const told = (readings: Baseline[]) => {
+    let previous: Baseline | undefined;
+    return readings.map((reading) => {
+      const outcome = rate(previous, reading, gigabit);
+      previous = outcome.baseline;
+      return 'noRate' in outcome ? outcome.noRate : outcome.rates.deltaBytes;
+    });
+  };
+  it('also beside a port that has never carried anything', () => {
+    const busy = (n: number): [number, number] => [1e12 + n * BURST, 1e9 + n * 300_000];
+    expect(told([0, 1, 2, 3].map((n) => at(5 * n, { a: busy(n), b: busy(n), idle: [0, 0] })))).toEqual([
+      'first',
+      BigInt(2 * BURST),
+      BigInt(2 * BURST),
+      BigInt(2 * BURST),
+    ]);
+  });
+  it('but not where a counter was 0 for the first time: nothing tells what it has been', () => {
+    expect(told([at(0, { a: [0, 0] }), at(5, { a: [5e12, 5e9] }), at(10, { a: [5e12 + 1000, 5e9 + 10] })])).toEqual([
+      'first',
+      'reset',
+      1000n,
+    ]);
+  });
+  it('also long after a restart, whose fall is none of today', () => {
+    const quiet = (n: number): [number, number] => [1000 + n * 1_000_000, 10 + n * 1000];
+    const readings = [at(0, { a: [9e12, 9e9], b: [9e12, 9e9] })];
+    for (let n = 1; n < 20; n += 1) readings.push(at(5 * n, { a: quiet(n), b: quiet(n) }));
+    const [bytes, packets] = quiet(19);
+    const burst: [number, number] = [bytes + BURST, packets + 300_000];
+    const found = told([...readings, at(100, { a: burst, b: burst })]);
+    expect(found.slice(0, 3)).toEqual(['first', 'reset', 2_000_000n]);
+    expect(found.at(-1)).toBe(BigInt(2 * BURST));
   });
 });
 

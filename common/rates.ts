@@ -21,6 +21,8 @@ export interface Baseline {
   /** Monotonic clock [ns], decimal, with the boot it counts from: only inside an agent. */
   monotonic?: string;
   boot?: string;
+  /** What the counters were read from: those of something else are no measure for them. */
+  origin?: string;
   devices: { [device: string]: DeviceCounters };
   /** The reading before a fall, until it is clear whether the fall was one, or a glitch. */
   held?: Omit<Baseline, 'held'>;
@@ -88,6 +90,8 @@ const COUNTER = /^\+?(\d+)(?:\.(\d*))?(?:[eE]([+-]?\d{1,4}))?$/;
 
 /** A counter's text (`"2434326851"`, `"2.434326851e+09"`) as an exact integer; undefined when it is not one. */
 export function parseCounter(text: string): bigint | undefined {
+  // Millions of digits would hold the process up for seconds.
+  if (text.length > 100) return undefined;
   const match = COUNTER.exec(text);
   if (match === null) return undefined;
   const [, whole = '', fraction = '', exponent = '0'] = match;
@@ -106,16 +110,16 @@ export function parseCounter(text: string): bigint | undefined {
 export function countersOf(families: readonly MetricFamily[]): { [device: string]: DeviceCounters } | undefined {
   const bytes = valuesByDevice(families, RECEIVED_BYTES);
   const packets = valuesByDevice(families, RECEIVED_PACKETS);
-  const devices: { [device: string]: DeviceCounters } = {};
+  const devices = new Map<string, DeviceCounters>();
   for (const [device, byteText] of bytes) {
     const packetText = packets.get(device);
     if (packetText === undefined) continue;
     const b = parseCounter(byteText);
     const p = parseCounter(packetText);
     if (b === undefined || p === undefined) return undefined;
-    devices[device] = { bytes: String(b), packets: String(p) };
+    devices.set(device, { bytes: String(b), packets: String(p) });
   }
-  return devices;
+  return Object.fromEntries(devices);
 }
 
 function valuesByDevice(families: readonly MetricFamily[], name: string): Map<string, string> {
@@ -175,7 +179,7 @@ export function rate(
   let found = { ...since, seconds };
   const plausible = isPlausible(since, seconds, params);
   // A first reading of 0, or a new interface's: nothing tells whether it was one, so it is no measure for a jump.
-  if (held === undefined && !plausible && beginsAtZero(previous, baseline)) return { noRate: 'reset', baseline, events };
+  if (held === undefined && !plausible && jumpsFromZero(previous, baseline, seconds, params)) return { noRate: 'reset', baseline, events };
   if (held !== undefined) {
     if (!plausible) {
       const whole = secondsBetween(held, baseline);
@@ -185,7 +189,7 @@ export function rate(
         return { noRate: 'reset', baseline, events };
       found = { ...sinceHeld, seconds: whole };
       events.glitch = 1;
-    } else if (isBelow(baseline, held)) baseline.held = held;
+    } else if (isBelow(baseline, held) && secondsBetween(held, baseline) <= GAP_INTERVALS * params.pollingIntervalS) baseline.held = held;
   }
   events.wrap = found.wraps;
   const { deltaBytes, deltaPackets, wraps } = found;
@@ -221,7 +225,7 @@ function differences(from: Omit<Baseline, 'held'>, to: Baseline, seconds: number
   const { bytesMost, packetsMost } = most(seconds, params);
   const sum: Differences = { deltaBytes: 0n, deltaPackets: 0n, wraps: 0, paired: 0 };
   for (const [device, now] of Object.entries(to.devices)) {
-    const before = from.devices[device];
+    const before = deviceOf(from, device);
     if (before === undefined || isAnother(before, now)) continue;
     const bytes = difference(before.bytes, now.bytes, bytesMost);
     const packets = difference(before.packets, now.packets, packetsMost);
@@ -248,7 +252,7 @@ function isPlausible({ deltaBytes, deltaPackets }: Differences, seconds: number,
 /** Whether an interface of the reading has not come back to where it was. */
 function isBelow(reading: Baseline, held: Omit<Baseline, 'held'>): boolean {
   return Object.entries(reading.devices).some(([device, now]) => {
-    const before = held.devices[device];
+    const before = deviceOf(held, device);
     return (
       before !== undefined &&
       !isAnother(before, now) &&
@@ -257,10 +261,21 @@ function isBelow(reading: Baseline, held: Omit<Baseline, 'held'>): boolean {
   });
 }
 
-function beginsAtZero(previous: Baseline, next: Baseline): boolean {
-  return Object.entries(previous.devices).some(
-    ([device, { bytes, packets }]) => next.devices[device] !== undefined && (bytes === '0' || packets === '0'),
-  );
+/** Whether an interface with a counter of 0 has made a jump that its link cannot carry. One that stays at 0 has made none. */
+function jumpsFromZero(previous: Baseline, next: Baseline, seconds: number, params: RateParams): boolean {
+  const { bytesMost, packetsMost } = most(seconds, params);
+  return Object.entries(previous.devices).some(([device, { bytes, packets }]) => {
+    const now = deviceOf(next, device);
+    if (now === undefined) return false;
+    return (
+      (bytes === '0' && Number(now.bytes) > bytesMost * SPEED_SLACK) || (packets === '0' && Number(now.packets) > packetsMost * SPEED_SLACK)
+    );
+  });
+}
+
+/** Interfaces can be called like a part of every object (`constructor`). */
+function deviceOf({ devices }: Pick<Baseline, 'devices'>, device: string): DeviceCounters | undefined {
+  return Object.hasOwn(devices, device) ? devices[device] : undefined;
 }
 
 function isAnother(before: DeviceCounters, now: DeviceCounters): boolean {
@@ -269,17 +284,17 @@ function isAnother(before: DeviceCounters, now: DeviceCounters): boolean {
 
 function noteInterfaces(previous: Baseline, next: Baseline, events: CounterEvents): void {
   for (const [device, now] of Object.entries(next.devices)) {
-    const before = previous.devices[device];
+    const before = deviceOf(previous, device);
     if (before === undefined) events.appeared += 1;
     else if (isAnother(before, now)) events.recreated += 1;
   }
-  for (const device of Object.keys(previous.devices)) if (next.devices[device] === undefined) events.vanished += 1;
+  for (const device of Object.keys(previous.devices)) if (deviceOf(next, device) === undefined) events.vanished += 1;
 }
 
 /** How many interfaces have a counter that fell. */
 function fallen(previous: Baseline, next: Baseline, seconds: number, params: RateParams): number {
   return Object.entries(next.devices).filter(([device, now]) => {
-    const before = previous.devices[device];
+    const before = deviceOf(previous, device);
     if (before === undefined) return false;
     const only = (counters: DeviceCounters): Baseline => ({ ...next, devices: { [device]: counters } });
     return differences(only(before), only(now), seconds, params) === undefined;

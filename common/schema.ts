@@ -75,7 +75,7 @@ export const RouterSchema = Type.Object(
     max_throughput_mbps: Type.Optional(whole('Capacity of this router’s links [Mbit/s], instead of the general one', 1)),
     multiplier: Type.Optional(whole('Multiplier of packet rates for this router, instead of the general one', 1, { maximum: 2000 })),
     polling_interval: Type.Optional(
-      Type.Number({ description: 'Seconds between two polls of this router', exclusiveMinimum: 0, maximum: 86400 }),
+      Type.Number({ description: 'Seconds between two polls of this router', minimum: 0.001, maximum: 86400 }),
     ),
   },
   closed,
@@ -95,7 +95,7 @@ export const ConfigSchema = Type.Object(
     ),
     polling_interval: Type.Number({
       description: 'Seconds between two polls of a router',
-      exclusiveMinimum: 0,
+      minimum: 0.001,
       maximum: 86400,
       default: 5,
     }),

@@ -50,11 +50,11 @@ export function runCommand(spec: ServiceSpec): Command {
 async function run(spec: ServiceSpec, args: Args): Promise<number> {
   const file = textOption(args, 'config');
   let loaded = loadConfig(file);
-  await spec.check?.(loaded);
   if (args.values['dump-config'] === true) {
     process.stdout.write(`${dumpConfig(loaded.config, spec.routersInForce?.(loaded))}\n`);
     return EXIT.ok;
   }
+  await spec.check?.(loaded);
   if (args.values.check === true) {
     for (const warning of loaded.warnings) process.stderr.write(`${spec.program}: warning: ${warning}\n`);
     process.stdout.write(
@@ -65,12 +65,12 @@ async function run(spec: ServiceSpec, args: Args): Promise<number> {
   const log = await openLogger(spec.program, loaded.config.log);
   for (const warning of loaded.warnings) log.warn(warning);
   const manager = ServiceManager.ofProcess({ onFault: (message) => log.warn(message) });
-  const service = await spec.start(loaded, log, args);
-  const observed: Observed = { status: () => service.status?.() ?? 'runs', stuck: () => service.stuck?.() ?? [] };
-  const stopped = stopSignal(log, args.values['with-stdin'] === true);
+  // Looked at and listened for from before the start on: what changes meanwhile, or is asked for, is done after it.
+  const begun = Promise.withResolvers<Service>();
   let reloading = Promise.resolve();
   const reload = (why: string) => {
     reloading = reloading.then(async () => {
+      const service = await begun.promise;
       await manager?.reloading();
       try {
         const next = loadConfig(file);
@@ -82,21 +82,25 @@ async function run(spec: ServiceSpec, args: Args): Promise<number> {
       } catch (error) {
         log.error(`the new configuration is refused and the old one stays in force (${why}): ${messageOf(error)}`);
       }
-      await manager?.reloaded(observed.status());
+      await manager?.reloaded(service.status?.() ?? 'runs');
     });
   };
   process.on('SIGHUP', () => reload('SIGHUP'));
   const unwatch = loaded.file === undefined ? () => {} : watchFile(loaded.file, () => reload('the file changed'));
+  const service = await spec.start(loaded, log, args);
+  const observed: Observed = { status: () => service.status?.() ?? 'runs', stuck: () => service.stuck?.() ?? [] };
+  const stopped = stopSignal(log, args.values['with-stdin'] === true);
   void manager?.ready(observed);
+  begun.resolve(service);
   const signal = await stopped;
   unwatch();
-  await reloading;
   log.info(`stopping (${signal})`);
   const late = setTimeout(() => {
     log.error(`did not stop within ${STOP_MS / 1000} s, ending now; nothing accepted is lost`);
     process.exit(EXIT.failed);
   }, STOP_MS);
   late.unref();
+  await reloading;
   void manager?.stopping();
   await service.stop();
   clearTimeout(late);

@@ -3,6 +3,8 @@
  * schema uses. The library that the schema is written with does all of it and more, and takes 16 MB of an agent's memory for that.
  */
 
+import { withoutPassword } from './address.ts';
+
 export interface Schema {
   type?: string;
   description?: string;
@@ -51,7 +53,10 @@ export function withDefaults(schema: Schema, value: unknown): unknown {
 
 /** What the schema does not allow, each with what was expected. */
 export function violations(schema: Schema, value: unknown, at: string[] = []): Violation[] {
-  if (!fits(schema, value)) return [{ at, text: `expected ${expectation(schema)}, got ${JSON.stringify(value)?.slice(0, 60)}` }];
+  if (!fits(schema, value)) {
+    const got = typeof value === 'string' && schema.pattern?.includes('://') === true ? withoutPassword(value) : value;
+    return [{ at, text: `expected ${expectation(schema)}, got ${JSON.stringify(got)?.slice(0, 60)}` }];
+  }
   if (Array.isArray(value)) {
     const { items } = schema;
     return items === undefined ? [] : value.flatMap((inner: unknown, i) => violations(items, inner, [...at, String(i)]));
@@ -62,7 +67,7 @@ export function violations(schema: Schema, value: unknown, at: string[] = []): V
     ...missing.map((name) => ({ at: [...at, name], text: `expected ${expectation(schema.properties?.[name] ?? {})}, but it is missing` })),
     ...Object.entries(value).flatMap(([name, inner]) => {
       const child =
-        schema.properties?.[name] ??
+        (Object.hasOwn(schema.properties ?? {}, name) ? schema.properties?.[name] : undefined) ??
         Object.entries(schema.patternProperties ?? {}).find(([pattern]) => new RegExp(pattern).test(name))?.[1];
       if (child !== undefined) return violations(child, inner, [...at, name]);
       if (schema.additionalProperties !== false && schema.patternProperties === undefined) return [];

@@ -1,5 +1,7 @@
 /** `buffer status`: how much waits, how long the buffer still lasts, and with `--watch` how a backlog goes down. */
+
 import { setTimeout as sleep } from 'node:timers/promises';
+import { withoutPassword } from '../../common/address.ts';
 import { EXIT } from '../../common/errors.ts';
 import { type Outage, outage } from './outage.ts';
 import { Progress, type Step } from './progress.ts';
@@ -49,7 +51,7 @@ export async function statusOf(target: Target): Promise<Status> {
             ? undefined
             : {
                 connected: figures.get('ndt_uplink_connected') === 1,
-                url: config.agent.uplink === 'kafka' ? config.kafka.brokers.join(',') : config.mqtt.url,
+                url: config.agent.uplink === 'kafka' ? config.kafka.brokers.join(',') : withoutPassword(config.mqtt.url),
                 errors: Object.fromEntries(errors.map(({ labels, value }) => [labels.reason ?? 'other', value])),
               },
         bytesWrittenPerDay: figures?.get('ndt_disk_written_bytes_per_day'),

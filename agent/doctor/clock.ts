@@ -7,10 +7,10 @@ import { existsSync, statSync } from 'node:fs';
 import { uptime } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { httpUrl } from '../../common/address.ts';
 import { isLoopback, type Loaded } from '../../common/config.ts';
 import { codeOf } from '../../common/errors.ts';
 import { countOf, durationText, timeText } from '../buffer/text.ts';
-import { httpUrl } from '../fetch.ts';
 import { type Finding, fail, ok, warning } from './finding.ts';
 
 /** ndt is younger than any clock that says less [Unix ms]. */

@@ -15,7 +15,7 @@ import { openLogger } from '../../common/logger.ts';
 import { topicFor } from '../../common/topics.ts';
 import { countOf, durationText } from '../buffer/text.ts';
 import { ownRouters } from '../inventory.ts';
-import { type Finding, fail, ok } from './finding.ts';
+import { type Finding, fail, failedBy, ok } from './finding.ts';
 
 const CHECK = 'uplink';
 const WITHIN_MS = 5000;
@@ -32,8 +32,13 @@ export function topicsWritten({ config, routers }: Loaded): string[] {
 
 export async function checkKafka(loaded: Loaded): Promise<Finding[]> {
   const id = `ndt-agent-${agentIdOf(loaded.config)}`;
-  // A name of its own in the brokers' logs.
-  const options = kafkaOptions(loaded, `ndt-doctor-${agentIdOf(loaded.config)}`);
+  let options: KafkaOptions;
+  try {
+    // A name of its own in the brokers' logs.
+    options = kafkaOptions(loaded, `ndt-doctor-${agentIdOf(loaded.config)}`);
+  } catch (error) {
+    return [failedBy(CHECK, error)];
+  }
   const quiet = await openLogger('ndt-agent', { level: 'fatal', format: 'json' });
   const cluster = new Cluster(options.client, quiet);
   const { user } = options.client;

@@ -4,7 +4,9 @@
  * Over MQTT a second connection with the agent's client id would put the running agent out. So where it runs, and is connected, its
  * word is taken; only where it is not connected itself does the doctor try, to learn why.
  */
+
 import { X509Certificate } from 'node:crypto';
+import { withoutPassword } from '../../common/address.ts';
 import { batchTopic } from '../../common/batch.ts';
 import { agentIdOf, isLoopback, type Loaded } from '../../common/config.ts';
 import { messageOf } from '../../common/errors.ts';
@@ -79,8 +81,8 @@ async function connect(loaded: Loaded): Promise<Finding> {
     try {
       // Bare records are for other people's subscribers: nothing that is no record is sent to them.
       if (mqtt.format === 'plain')
-        return ok(CHECK, `${mqtt.url} takes agent "${id}" (${took}); whether it may publish to ndt/… was not tried`);
-      return await publish(connection, batchTopic(id), `${mqtt.url} takes agent "${id}" (${took})`);
+        return ok(CHECK, `${withoutPassword(mqtt.url)} takes agent "${id}" (${took}); whether it may publish to ndt/… was not tried`);
+      return await publish(connection, batchTopic(id), `${withoutPassword(mqtt.url)} takes agent "${id}" (${took})`);
     } finally {
       await connection.close();
     }

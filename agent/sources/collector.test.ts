@@ -138,5 +138,8 @@ describe('CollectorSource', () => {
     expect(() => new CollectorSource(routerWith({ url: 'ftp://x' }), sourceOptionsWith())).toThrow(
       'router r1: "collector_url" ("ftp://x") is not an address',
     );
+    expect(() => new CollectorSource(routerWith({ url: 'http://edge:100%safe@c:8080/' }), sourceOptionsWith())).toThrow(
+      'router r1: "collector_url" ("http://edge:***@c:8080/") is not an address: in its login, % is written %25',
+    );
   });
 });

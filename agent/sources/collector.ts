@@ -1,9 +1,10 @@
 /** A collector's JSON over HTTP: one router's whole exposition as a raw record, as the seed system's collectors answer it. */
+import { addressRemedy, httpUrl, withoutPassword } from '../../common/address.ts';
 import type { Router } from '../../common/config.ts';
 import { messageOf, NdtError } from '../../common/errors.ts';
 import { checkRecord, epochMicros, type MetricFamily, RecordError } from '../../common/record.ts';
 import { keepAll, keepMonitored, type Monitored } from '../families.ts';
-import { deadlineIn, Fetcher, type FetchOptions, httpUrl } from '../fetch.ts';
+import { deadlineIn, Fetcher, type FetchOptions } from '../fetch.ts';
 import { clean, urlText } from '../fetch-errors.ts';
 import { InterfaceFilter } from '../interfaces.ts';
 import { type CounterSample, type Source, SourceError, type SourceOptions } from '../source.ts';
@@ -20,10 +21,9 @@ export class CollectorSource implements Source {
   constructor(router: Router, options: SourceOptions, tls?: FetchOptions['tls']) {
     const url = httpUrl(router.url);
     if (url === undefined) {
-      throw new NdtError(
-        'CONFIG',
-        `router ${router.name}: "collector_url" ("${router.url ?? ''}") is not an address: write http://host:port/metrics/r1_9100.json`,
-      );
+      const given = router.url ?? '';
+      const remedy = addressRemedy(given, 'write http://host:port/metrics/r1_9100.json');
+      throw new NdtError('CONFIG', `router ${router.name}: "collector_url" ("${withoutPassword(given)}") is not an address: ${remedy}`);
     }
     this.name = router.name;
     this.router = router;

@@ -262,6 +262,9 @@ describe('a bad page', () => {
     expect(() => new NodeExporterSource(routerWith(), sourceOptionsWith())).toThrow(
       'router r1: "url" ("") is not an address: write http://host:9100/metrics',
     );
+    expect(() => sourceAt('http://edge:100%safe@r1:9100/metrics')).toThrow(
+      'router r1: "url" ("http://edge:***@r1:9100/metrics") is not an address: in its login, % is written %25',
+    );
   });
 });
 

@@ -5,12 +5,13 @@
  * those that the wanted families come from. Exporters that do not know the parameter ignore it. One that refuses it, or has nothing of what is
  * wanted under it, is asked without it, for an hour: it may be another version by then.
  */
+import { addressRemedy, httpUrl, withoutPassword } from '../../common/address.ts';
 import type { Router } from '../../common/config.ts';
 import { NdtError } from '../../common/errors.ts';
 import type { MetricFamily, MetricValue } from '../../common/record.ts';
 import { type ExposedFamily, ExpositionError, isOpenMetrics, parseExposition } from '../exposition.ts';
 import { keepAll, keepMonitored, type Monitored } from '../families.ts';
-import { type Deadline, deadlineIn, Fetcher, type FetchOptions, httpUrl, type Page } from '../fetch.ts';
+import { type Deadline, deadlineIn, Fetcher, type FetchOptions, type Page } from '../fetch.ts';
 import { StatusError, urlText } from '../fetch-errors.ts';
 import { InterfaceFilter } from '../interfaces.ts';
 import { type CounterSample, type Source, SourceError, type SourceOptions } from '../source.ts';
@@ -39,10 +40,9 @@ export class NodeExporterSource implements Source {
   constructor(router: Router, options: SourceOptions, tls?: FetchOptions['tls']) {
     const url = httpUrl(router.url);
     if (url === undefined) {
-      throw new NdtError(
-        'CONFIG',
-        `router ${router.name}: "url" ("${router.url ?? ''}") is not an address: write http://host:9100/metrics`,
-      );
+      const given = router.url ?? '';
+      const remedy = addressRemedy(given, 'write http://host:9100/metrics');
+      throw new NdtError('CONFIG', `router ${router.name}: "url" ("${withoutPassword(given)}") is not an address: ${remedy}`);
     }
     this.name = router.name;
     this.router = router;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { parseExposition } from '../../agent/exposition.ts';
 import { Pair, type ProgramName, Running, runOnce } from '../programs.ts';
+import { serve } from '../serve.ts';
 import { tempDir } from '../tempdir.ts';
 import { until } from '../until.ts';
 
@@ -79,6 +80,28 @@ describe.each(PROGRAMS)('%s', (program) => {
   });
 });
 
+it.each([
+  ['no routers', { routers: [] }],
+  ['a file of test metrics that is missing', { routers: [{ r1: { test_metrics: true } }] }],
+  ['a token file that is missing', { routers: [{ r1: {} }], agent: { http: { port: 0, token_file: 'missing' } } }],
+  [
+    'a password file that is missing',
+    {
+      routers: [{ r1: {} }],
+      agent: { uplink: 'kafka', http: { port: 0 } },
+      kafka: { sasl: { username: 'edge', password_file: 'missing' } },
+    },
+  ],
+  ['an interval that no clock tells', { routers: [{ r1: { polling_interval: 1e-10 } }] }],
+  ['a bare % in a password', { routers: [{ r1: { url: 'http://edge:100%safe@127.0.0.1:9/metrics' } }] }],
+])('agent run --check refuses what run refuses: %s', (_what, settings) => {
+  const config = file(settings);
+  const [check, run] = [runOnce('agent', ['run', '--check', '--config', config]), runOnce('agent', ['run', '--config', config])];
+  expect(check).toMatchObject({ status: 78, stdout: '' });
+  expect(check.stderr).not.toMatch(/ {4}at |100%safe/);
+  expect(run).toEqual(check);
+});
+
 describe('the filters', () => {
   const raw = (seconds: number, bytes: number, packets: number) => {
     const record = JSON.parse(seed('raw'));
@@ -131,6 +154,12 @@ describe('agent once and collect', () => {
     ]);
     expect(JSON.parse(runOnce('agent', ['once', '--processed', '--config', config]).stdout).input_ml_metrics).toHaveLength(3);
   });
+  it('once --processed prints processed records also where the agent ships raw ones', () => {
+    const config = file({ polling_interval: 0.2, routers: [{ r1: { interfaces: ['lo'] } }], agent: { ship: 'raw' } });
+    const { status, stdout, stderr } = runOnce('agent', ['once', '--processed', '--config', config]);
+    expect([status, stderr]).toEqual([0, '']);
+    expect(JSON.parse(stdout).input_ml_metrics).toHaveLength(3);
+  });
   it('once goes on when one router is down, and says which', () => {
     const config = file({ routers: [{ up: { interfaces: ['lo'] } }, { down: { url: 'http://127.0.0.1:9/metrics' } }] });
     const { status, stdout, stderr } = runOnce('agent', ['once', '--config', config]);
@@ -144,6 +173,10 @@ describe('agent once and collect', () => {
       stderr: expect.stringContaining('ECONNREFUSED'),
     });
     expect(runOnce('agent', ['collect'])).toMatchObject({ status: 64 });
+    const { status, stderr } = runOnce('agent', ['collect', 'http://edge:100%safe@127.0.0.1:9/metrics']);
+    expect(status).toBe(64);
+    expect(stderr).toMatch(/"http:\/\/edge:\*\*\*@127\.0\.0\.1:9\/metrics" is not the address .*% is written %25/);
+    expect(stderr).not.toMatch(/ {4}at |100%safe/);
   });
 });
 
@@ -232,6 +265,22 @@ it('an agent told of an interface that is not there says so once, and counts the
 }, 60_000);
 
 describe('reloading', () => {
+  it('SIGTERM during a reload ends it although a router hangs', async () => {
+    let asked = 0;
+    const { url } = await serve(() => {
+      asked += 1;
+    });
+    const routers = [{ slow: { url: `${url}/metrics`, polling_interval: 0.1 } }];
+    const pair = await Pair.make(tempDir(), { routers, agent: { timeout: 60 } });
+    onTestFinished(() => pair.stop());
+    const agent = await pair.agent();
+    await until(() => asked === 1, 'the router to be asked');
+    agent.child.kill('SIGHUP');
+    // Exit code 1 would be that of the 5 s that a program has for its end.
+    expect(await agent.stop()).toEqual({ code: 0, signal: null });
+    expect(agent.log).toContain('configuration reloaded (SIGHUP)');
+  });
+
   /** Sequence numbers without a hole, and no interval of two missed polls: a reload costs none, a busy machine may cost one. */
   const expectSteady = (pair: Pair, intervalS: number) => {
     const times = pair.stored('processed').map(({ at }) => at);
