@@ -9,6 +9,7 @@ import { canStartKafka, externalKafka, hasKafka, type Kafka, NEEDS_KAFKA, NEEDS_
 import { until } from '../test/until.ts';
 import type { Message, Stage } from './bus.ts';
 import type { KafkaBus } from './bus-kafka.ts';
+import { messageOf } from './errors.ts';
 import { Cluster } from './kafka/cluster.ts';
 import { initProducerId } from './kafka/producer-id.ts';
 import { kafkaOptions } from './kafka/settings.ts';
@@ -231,6 +232,102 @@ describe.skipIf(!hasKafka)(`the bus on Kafka${NEEDS_KAFKA}`, () => {
     expect(out).toEqual(['before', 'after']);
     expect(reasons).toEqual([['MESSAGE_TOO_LARGE', `${topic}-out`]]);
     expect(faults.some((fault) => /refuses a record of 1200000 bytes.*dead letters/.test(fault))).toBe(true);
+  });
+
+  it.each([
+    ['takes dead letters of any size', 1_000_000, [['', 'k', 'bad', 'MESSAGE_TOO_LARGE']], /goes to the dead letters/],
+    ['takes none but empty dead letters', 300, [['', 'k', '', 'MESSAGE_TOO_LARGE']], /without its value and headers: raise/],
+    ['takes no dead letter at all', 100, [], /is dropped/],
+  ])('goes on after an outcome whose headers no topic takes, where a topic %s', async (_, most, letters, told) => {
+    const topic = unique();
+    const deadLetterTopic = `${topic}-dead`;
+    const config = [{ name: 'max.message.bytes', value: String(most) }];
+    await admin((client) => client.createTopics({ topics: [{ topic: deadLetterTopic, configEntries: config }] }));
+    const faults: string[] = [];
+    const bus = open({ kafka: { compression: 'none' }, batch: 1, deadLetterTopic, onFault: (fault) => faults.push(fault) });
+    await bus.append([message(topic, 'k', 'bad'), message(topic, 'k', 'good')]);
+    const got = collect(bus, `${topic}-a`, topic, (batch) => ({
+      append: batch.map(({ value }) => ({
+        ...message(`${topic}-out`, 'k', value.toString()),
+        headers: { small: 'x'.repeat(300), ...(value.toString() === 'bad' ? { large: 'y'.repeat(1_200_000) } : {}) },
+      })),
+    }));
+    const out = collect(open(), `${topic}-b`, `${topic}-out`);
+    await until(
+      () => out.length === 1 && got.length === 2,
+      () => `the good one; faults: ${faults.join(' | ')}`,
+    );
+    expect(out).toEqual(['good']);
+    const dead: unknown[] = [];
+    collect(open(), `${topic}-c`, deadLetterTopic, (batch) => {
+      for (const { key, headers, value } of batch) dead.push([headers.large ?? '', key, value.toString(), headers['ndt-reason']]);
+      return undefined;
+    });
+    await until(() => dead.length === letters.length, 'the dead letters');
+    expect(dead).toEqual(letters);
+    expect(faults.at(-1)).toMatch(told);
+    expect(new Set(faults).size).toBe(faults.length);
+    expect(bus.stats().faults).toBeLessThanOrEqual(3);
+  });
+
+  it('refuses an append to a name that no topic can have, and writes the one next to it', async () => {
+    const topic = unique();
+    const bus = open();
+    const [bad, good] = await Promise.allSettled([
+      bus.append([message(`${topic}/[2001:db8::1]`, 'k', 'bad')]),
+      bus.append([message(topic, 'k', 'good')]),
+    ]);
+    expect(good.status).toBe('fulfilled');
+    expect(bad).toMatchObject({
+      status: 'rejected',
+      reason: { code: 'DATA', message: expect.stringContaining(`"${topic}/[2001:db8::1]" is no name that Kafka takes for a topic`) },
+    });
+    const got = collect(bus, topic, topic);
+    await until(() => got.length === 1, 'the good one');
+    expect(bus.stats().faults).toBe(0);
+  });
+
+  it('refuses an append of several only when the others are durable', async () => {
+    const topic = unique();
+    const faults: string[] = [];
+    const bus = open({
+      kafka: { topics: { create: false, partitions: 1, replication: -1, retention_ms: 0 } },
+      onFault: (fault) => faults.push(fault),
+    });
+    let refused = '';
+    const appending = bus.append([message('a/b', 'k', 'bad'), message(topic, 'k', 'good')]).catch((error: unknown) => {
+      refused = messageOf(error);
+    });
+    await until(() => faults.length > 0, 'the topic of the other one to be missed');
+    expect(refused).toBe('');
+    await admin((client) => client.createTopics({ topics: [{ topic, numPartitions: 1, replicationFactor: 1 }] }));
+    await appending;
+    expect(refused).toContain('"a/b" is no name');
+    const got = collect(open(), topic, topic);
+    await until(() => got.length === 1, 'the other one');
+    expect(got).toEqual(['good']);
+  });
+
+  it('makes a dead letter of an outcome for a name that no topic can have, and goes on', async () => {
+    const topic = unique();
+    const bus = open();
+    await bus.append([message(topic, 'k', 'one')]);
+    const named = `TP_[${topic}::1]`;
+    const got = collect(bus, `${topic}-a`, topic, (batch) => ({
+      append: batch.flatMap(({ value }) => [message(named, 'k', `${value} bad`), message(`${topic}-out`, 'k', `${value} good`)]),
+    }));
+    const out = collect(bus, `${topic}-b`, `${topic}-out`);
+    const dead: string[] = [];
+    collect(bus, `${topic}-c`, 'ndt.dead-letters', (batch) => {
+      for (const { headers, value } of batch) if (headers['ndt-origin'] === named) dead.push(`${value}: ${headers['ndt-reason']}`);
+      return undefined;
+    });
+    await until(() => out.length === 1, 'the first outcome');
+    await bus.append([message(topic, 'k', 'two')]);
+    await until(() => out.length === 2 && dead.length === 2, 'both outcomes');
+    expect(got).toEqual(['one', 'two']);
+    expect(out).toEqual(['one good', 'two good']);
+    expect(dead).toEqual(['one', 'two'].map((value) => `${value} bad: no topic of Kafka can be called "${named}"`));
   });
 
   it('says that a topic is missing where it must not make it, and goes on when it is there', async () => {

@@ -55,6 +55,8 @@ const FLUSH_MS = 3000;
 const TOLD_AGAIN_MS = 60_000;
 /** Of a record that was refused as too large. */
 const DEAD_LETTER_BYTES = 64 * 1024;
+/** Of its key, and of each header [characters]. */
+const DEAD_LETTER_HEADER = 4096;
 
 export class KafkaBus implements Bus {
   private readonly options: Required<KafkaBusOptions>;
@@ -147,10 +149,12 @@ export class KafkaBus implements Bus {
   }
 
   private deadLetter({ topic, key, headers, value }: Message, reason: string): Message {
+    // It may be them that are too large.
+    const kept = Object.fromEntries(Object.entries(headers).filter(([name, text]) => name.length + text.length <= DEAD_LETTER_HEADER));
     return {
       topic: this.options.deadLetterTopic,
-      key,
-      headers: { ...headers, [HEADER.reason]: reason, [HEADER.origin]: topic },
+      key: key?.slice(0, DEAD_LETTER_HEADER) ?? null,
+      headers: { ...kept, [HEADER.reason]: reason, [HEADER.origin]: topic.slice(0, DEAD_LETTER_HEADER) },
       value: value.subarray(0, DEAD_LETTER_BYTES),
     };
   }

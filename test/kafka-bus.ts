@@ -14,7 +14,14 @@ export function configWith(bootstrap: string, kafka: object = {}): Loaded {
   return { ...loaded, config: { ...loaded.config, kafka: { ...loaded.config.kafka, brokers: [bootstrap], ...kafka } } };
 }
 
-export function busOn(bootstrap: string, options: { kafka?: object; onFault?: (message: string) => void; batch?: number } = {}): KafkaBus {
+export interface BusOptions {
+  kafka?: object;
+  onFault?: (message: string) => void;
+  batch?: number;
+  deadLetterTopic?: string;
+}
+
+export function busOn(bootstrap: string, options: BusOptions = {}): KafkaBus {
   const { kafka, ...more } = options;
   return new KafkaBus({ kafka: kafkaOptions(configWith(bootstrap, { session_timeout: 6, ...kafka }), 'test'), log, ...more });
 }

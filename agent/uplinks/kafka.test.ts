@@ -1,8 +1,12 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { configWith } from '../../test/kafka-bus.ts';
+import { fakeCluster, produced, writtenIn } from '../../test/kafka-fake.ts';
 import { hasKcat, NEEDS_KCAT, readTopic } from '../../test/kcat.ts';
 import { freePort } from '../../test/ports.ts';
 import { canStartKafka, type Kafka, NEEDS_OWN_KAFKA, startKafka } from '../../test/real/kafka.ts';
+import { tempDir } from '../../test/tempdir.ts';
 import type { Delivery, Entry, Uplink } from '../uplink.ts';
 import { createKafkaUplink } from './kafka.ts';
 
@@ -156,3 +160,43 @@ describe.skipIf(!canStartKafka || !hasKcat)(`the uplink to Kafka${NEEDS_OWN_KAFK
     expect(performance.now() - started).toBeLessThan(1000);
   });
 });
+
+describe('the uplink to brokers that do as they are told', () => {
+  it('keeps inventories back, and does not reject them, where a file of ours cannot be read for a moment', async () => {
+    const password = join(tempDir(), 'password');
+    writeFileSync(password, 'secret');
+    const { bootstrap, hangUp } = await fakeCluster({ anyTopic: true });
+    const sasl = { mechanism: 'plain', username: 'u', password_file: password };
+    const uplink = uplinkTo(bootstrap, 'a', { sasl });
+    const topic = () => configWith(bootstrap).config.topics.inventory.replace('{router}', 'r1');
+    expect(await uplink.send(entries('a', 1, 1), never)).toEqual({ acked: [1], rejected: [] });
+    // A secret is being replaced while the broker closes a connection that was idle for its ten minutes.
+    rmSync(password);
+    await hangUp();
+    await expect(uplink.send(entries('a', 2, 2, { topic }), never)).rejects.toThrow();
+    writeFileSync(password, 'secret');
+    expect(await sendAll(uplink, entries('a', 2, 2, { topic }))).toEqual({ acked: [2], rejected: [] });
+  });
+
+  it('makes batches as small as a topic takes them, and not single records', async () => {
+    const counts: number[] = [];
+    const { bootstrap } = await fakeCluster({
+      anyTopic: true,
+      answers: {
+        Produce: ({ from }) => {
+          const batches = writtenIn(from);
+          const refused = batches.some(({ bytes }) => bytes.length > 20_000);
+          if (!refused) counts.push(...batches.map(({ count }) => count));
+          return produced(batches, () => (refused ? MESSAGE_TOO_LARGE : 0));
+        },
+      },
+    });
+    const uplink = uplinkTo(bootstrap, 'a', { compression: 'none' });
+    expect((await uplink.send(entries('a', 1, 400), never)).acked).toHaveLength(400);
+    expect(counts.length).toBeLessThan(40);
+    counts.length = 0;
+    expect((await uplink.send(entries('a', 401, 800), never)).acked).toHaveLength(400);
+    expect(counts.length).toBeLessThan(40);
+  });
+});
+const MESSAGE_TOO_LARGE = 10;

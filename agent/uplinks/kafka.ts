@@ -9,6 +9,7 @@
 import { pino } from 'pino';
 import type { Loaded } from '../../common/config.ts';
 import { messageOf, NdtError } from '../../common/errors.ts';
+import { BatchLimits } from '../../common/kafka/batch-limits.ts';
 import { Cluster } from '../../common/kafka/cluster.ts';
 import { KafkaError, RecordRefused, TransportError } from '../../common/kafka/errors.ts';
 import { explain } from '../../common/kafka/explain.ts';
@@ -66,8 +67,7 @@ class KafkaUplink implements Uplink {
   private readonly optional: TopicSet;
   private client: Client | undefined;
   private delivered = SeqRanges.none;
-  /** Topics that refused something: their records go one by one until all of a batch was taken. */
-  private readonly delicate = new Set<string>();
+  private readonly limits = new BatchLimits();
   private last: Promise<unknown> = Promise.resolve();
   private closed = false;
 
@@ -144,7 +144,7 @@ class KafkaUplink implements Uplink {
           messages,
           { group: this.identity, positions: [position] },
           this.kafka.transactionTimeoutMs * 0.6,
-          this.delicate,
+          this.limits,
         );
       } catch (error) {
         // The right to know of a topic is not yet the right to write to it.
@@ -155,16 +155,14 @@ class KafkaUplink implements Uplink {
         }
         if (!(error instanceof RecordRefused)) throw error;
         const culprit = error.indices.length === 1 ? left[error.indices[0] ?? -1] : undefined;
-        if (culprit === undefined) {
-          this.delicate.add(error.topic);
-          continue;
-        }
+        this.limits.refused(error);
+        if (culprit === undefined) continue;
         delivery.rejected.push({ seq: culprit.seq, reason: reasonOf(error, culprit) });
         left = left.filter((entry) => entry !== culprit);
         continue;
       }
       this.delivered = next;
-      this.delicate.clear();
+      this.limits.taken();
       for (const { seq } of left) delivery.acked.push(seq);
       return delivery;
     }
@@ -199,7 +197,7 @@ class KafkaUplink implements Uplink {
 }
 
 function isNotAllowed(error: unknown): boolean {
-  return error instanceof NdtError || (error instanceof KafkaError && NOT_ALLOWED.has(error.type));
+  return (error instanceof NdtError && error.code === 'UNAVAILABLE') || (error instanceof KafkaError && NOT_ALLOWED.has(error.type));
 }
 
 function reasonOf({ type, topic }: RecordRefused, { body }: Entry): string {

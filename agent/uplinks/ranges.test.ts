@@ -40,6 +40,19 @@ it('keeps what grew last when the text is short, wherever it lies', () => {
   for (const seq of backlog) expect(read.has(seq)).toBe(true);
 });
 
+it('does not grow for ever with numbers that never come', () => {
+  // Every second record is refused for good.
+  let ranges = SeqRanges.none;
+  for (let seq = 2; seq <= 40_000; ) {
+    const batch = Array.from({ length: 500 }, (_, i) => seq + 2 * i);
+    ranges = ranges.with(batch);
+    seq += 1000;
+  }
+  expect(ranges.encode(Number.POSITIVE_INFINITY).split(',').length).toBeLessThan(5000);
+  // What was delivered last is known, as far back as the text goes.
+  for (let seq = 39_000; seq <= 40_000; seq += 1) expect(ranges.has(seq)).toBe(seq % 2 === 0);
+});
+
 it('takes a text of something else for nothing known', () => {
   for (const text of ['', 'hello', '1:', '2:a+b', '1:?']) expect(SeqRanges.decode(text).has(0)).toBe(false);
 });

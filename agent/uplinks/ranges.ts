@@ -8,6 +8,8 @@ interface Range {
 }
 
 const VERSION = '1:';
+/** Kept in memory; more than fit into the metadata. */
+const MOST_RANGES = 4000;
 
 export class SeqRanges {
   private readonly ranges: readonly Range[];
@@ -57,7 +59,7 @@ export class SeqRanges {
         before.at = Math.max(before.at, range.at);
       }
     }
-    return new SeqRanges(merged, at);
+    return new SeqRanges(merged.length > MOST_RANGES ? youngest(merged, MOST_RANGES / 2) : merged, at);
   }
 
   /**
@@ -69,10 +71,7 @@ export class SeqRanges {
     for (;;) {
       const text = VERSION + print(kept);
       if (text.length <= most || kept.length <= 1) return text;
-      const young = [...kept]
-        .sort((a, b) => b.at - a.at || b.first - a.first)
-        .slice(0, Math.max(1, Math.floor((kept.length * most) / text.length) - 1));
-      kept = young.sort((a, b) => a.first - b.first);
+      kept = youngest(kept, Math.max(1, Math.floor((kept.length * most) / text.length) - 1));
     }
   }
 }
@@ -86,4 +85,10 @@ function print(ranges: readonly Range[]): string {
       return first === last ? gap : `${gap}+${(last - first).toString(36)}`;
     })
     .join(',');
+}
+
+/** Those that grew last. */
+function youngest(ranges: readonly Range[], count: number): Range[] {
+  const young = [...ranges].sort((a, b) => b.at - a.at || b.first - a.first).slice(0, count);
+  return young.sort((a, b) => a.first - b.first);
 }

@@ -1,6 +1,7 @@
 /** Messages made into batches: each to its partition, of a size that fits, under its sequence numbers. */
 import murmur2 from 'kafkajs/src/producer/partitioners/default/murmur2.js';
 import type { Headers } from '../bus.ts';
+import type { BatchLimits } from './batch-limits.ts';
 import type { Cluster } from './cluster.ts';
 import { KafkaError } from './errors.ts';
 import { keyOf, type TopicPartition } from './positions.ts';
@@ -42,8 +43,7 @@ export class Batches {
     this.sequences.clear();
   }
 
-  /** @param delicate topics whose messages go one by one */
-  plan(messages: readonly Outgoing[], delicate: ReadonlySet<string>): Chunk[] {
+  plan(messages: readonly Outgoing[], limits: BatchLimits): Chunk[] {
     this.round += 1;
     const chunks: Chunk[] = [];
     const last = new Map<string, Chunk>();
@@ -56,8 +56,7 @@ export class Batches {
       this.sequences.set(key, (sequence + 1) % SEQUENCES);
       if (
         chunk !== undefined &&
-        !delicate.has(message.topic) &&
-        chunk.bytes + bytes <= this.batchBytes &&
+        chunk.bytes + bytes <= Math.min(this.batchBytes, limits.of(message.topic)) &&
         chunk.messages.length < CHUNK_MESSAGES
       ) {
         chunk.messages.push(message);

@@ -27,6 +27,8 @@ export class Cluster {
   readonly settings: ClientSettings;
   /** Of the topics asked for so far, as last heard. */
   readonly topics = new Map<string, TopicInfo>();
+  /** Who makes topics, where the brokers do not pass that on (those with ZooKeeper); -1: not known. */
+  controller = -1;
   private readonly log: Logger;
   private readonly nodes = new Map<number, Endpoint>();
   private readonly connections = new Map<string, Promise<BrokerConnection>>();
@@ -44,6 +46,11 @@ export class Cluster {
     return this.open.size > 0;
   }
 
+  /** Aborts when it is closed. */
+  get signal(): AbortSignal {
+    return this.life.signal;
+  }
+
   get closed(): boolean {
     return this.life.signal.aborted;
   }
@@ -53,6 +60,7 @@ export class Cluster {
     const answer = await this.ask('any', 'main', METADATA, { topics: topics ?? null });
     this.nodes.clear();
     for (const broker of answer.brokers) this.learn(broker);
+    this.controller = answer.controller;
     if (topics === undefined) this.topics.clear();
     const found = new Map<string, TopicInfo>();
     for (const { topic, errorCode, partitions } of answer.topics) {

@@ -126,3 +126,11 @@ it('is quiet for as long as the broker asks for', async () => {
   await connection.request(HEARTBEAT, IN_GROUP);
   expect(performance.now() - began).toBeGreaterThan(290);
 });
+
+it('ends when it is destroyed, however long the broker has asked it to be quiet', async () => {
+  const connection = await open(await broker((socket, id) => void socket.write(frame(id, beat(60_000)))));
+  await connection.request(HEARTBEAT, IN_GROUP);
+  const waiting = connection.request(HEARTBEAT, IN_GROUP);
+  connection.destroy(new Error('the bus is closed'));
+  await expect(waiting).rejects.toThrow('the bus is closed');
+}, 5000);

@@ -54,6 +54,7 @@ export class BrokerConnection {
   private renewAt = Number.POSITIVE_INFINITY;
   private renewing: Promise<void> | undefined;
   private failure: Error | undefined;
+  private readonly gone = new AbortController();
   /** How far it has come: `connect`, `greet`, `authenticate`, `use`. */
   private step = 'connect';
   private readonly end: (error: Error) => void;
@@ -117,10 +118,11 @@ export class BrokerConnection {
    */
   async request<Question, Answer>(api: Api<Question, Answer>, question: Question): Promise<Answer> {
     if (this.failure !== undefined) throw this.failure;
-    if (!this.takes(api)) throw this.incompatible(api);
+    const spoken = this.takes(api) ? api : api.older;
+    if (spoken === undefined || !this.takes(spoken)) throw this.incompatible(spoken ?? api);
     try {
       if (this.renewing !== undefined || performance.now() >= this.renewAt) await this.renew();
-      return await this.exchange(api, question);
+      return await this.exchange(spoken, question);
     } catch (error) {
       this.lose(error, api.name);
       throw this.failure ?? error;
@@ -130,6 +132,7 @@ export class BrokerConnection {
   destroy(reason: Error): void {
     if (this.failure !== undefined) return;
     this.failure = reason;
+    this.gone.abort();
     this.socket.destroy();
     this.chunks = [];
     for (const { reject, timer } of this.waiting.splice(0)) {
@@ -194,7 +197,7 @@ export class BrokerConnection {
 
   private async exchange<Question, Answer>(api: Api<Question, Answer>, question: Question): Promise<Answer> {
     const quiet = this.throttledUntil - performance.now();
-    if (quiet > 0) await sleep(quiet);
+    if (quiet > 0) await sleep(quiet, undefined, { signal: this.gone.signal }).catch(() => {});
     if (this.failure !== undefined) throw this.failure;
     this.correlationId = (this.correlationId + 1) & 0x7fffffff;
     const { correlationId } = this;

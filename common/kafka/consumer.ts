@@ -10,12 +10,13 @@ import type { Delivered, Message, Outcome, Stage } from '../bus.ts';
 import { messageOf } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import type { TopicSet } from '../topics.ts';
-import type { Outgoing } from './batches.ts';
+import { BatchLimits } from './batch-limits.ts';
 import { Cluster } from './cluster.ts';
 import { isFenced, isRejoin, RecordRefused, TransportError } from './errors.ts';
 import { explain } from './explain.ts';
 import { Fetcher, Resync } from './fetcher.ts';
 import { type Joined, Member, type Share } from './member.ts';
+import { OutgoingBatch } from './outgoing-batch.ts';
 import { boundsOf, commitPositions, committedPositions, keyOf, type Position, type TopicPartition } from './positions.ts';
 import { Producer } from './producer.ts';
 import { initProducerId } from './producer-id.ts';
@@ -42,7 +43,9 @@ export interface ConsumerOptions {
 
 /** Members of a group that can work at once; more of them wait. Part of the group's protocol: all of its members must agree. */
 const SEATS = 16;
+/** How often the leader looks for topics; and anybody, for brokers that have come and gone. */
 const WATCH_MS = 2000;
+const REFRESH_MS = 60_000;
 const STOP_MS = 3000;
 const LEAVE_MS = 1000;
 const RETRY_MS = { first: 100, most: 5000 };
@@ -58,10 +61,10 @@ export class GroupConsumer {
   private readonly member: Member;
   private readonly view: StateView;
   private fetcher: Fetcher | undefined;
-  private readonly stopped = Promise.withResolvers<void>();
+  /** Ends the waits of the generation: it is over, or all is. */
+  private over = new AbortController();
   private sharedOut = '';
-  /** Topics that refused something: what goes there is sent record by record, so that the culprit is known. */
-  private readonly delicate = new Set<string>();
+  private readonly limits = new BatchLimits();
 
   constructor(options: ConsumerOptions) {
     const { kafka, log, group, stateTopic } = options;
@@ -84,7 +87,7 @@ export class GroupConsumer {
   /** Runs until `signal` aborts; then ends the batch in hand and leaves, within 5 s. */
   async run(signal: AbortSignal): Promise<void> {
     const hurry = () => {
-      this.stopped.resolve();
+      this.interrupt();
       setTimeout(() => this.cluster.close(), STOP_MS).unref();
     };
     signal.addEventListener('abort', hurry, { once: true });
@@ -117,13 +120,18 @@ export class GroupConsumer {
       if (this.options.stage.restore !== undefined) await this.maker.ensure([this.view.topic], 'state');
       const topics = await this.topics();
       const joined = await this.member.join([...new Set(topics.map(({ topic }) => topic))], (members) => this.shareOut(members));
-      const watch = joined.leader ? setInterval(() => void this.lookForTopics(), WATCH_MS) : undefined;
+      const watch = setInterval(() => void this.lookForTopics(joined.leader), joined.leader ? WATCH_MS : REFRESH_MS);
       try {
         await this.generation(joined, signal, well);
       } finally {
         clearInterval(watch);
       }
     }
+  }
+
+  private interrupt(): void {
+    this.over.abort();
+    this.fetcher?.wake();
   }
 
   /** All partitions of the topics wanted, in a fixed order. */
@@ -157,10 +165,11 @@ export class GroupConsumer {
     return `${this.options.group}.${number}`;
   }
 
-  /** As the leader: has everyone join again when there are other topics, or more partitions, than were shared out. */
-  private async lookForTopics(): Promise<void> {
+  /** As the leader also has everyone join again when there are other topics, or more partitions, than were shared out. */
+  private async lookForTopics(leader: boolean): Promise<void> {
     try {
-      if ((await this.topics()).map(keyOf).join() !== this.sharedOut) this.member.rejoin();
+      const there = (await this.topics()).map(keyOf).join();
+      if (leader && there !== this.sharedOut) this.member.rejoin();
     } catch {
       // Who reads and writes meets the same fault, and tells of it.
     }
@@ -170,6 +179,9 @@ export class GroupConsumer {
     const producer = seat === undefined ? undefined : new Producer(this.cluster, this.maker, this.options.kafka, this.seatId(seat.number));
     if (seat !== undefined && fresh) producer?.adopt(seat);
     else await this.takeSeat(producer);
+    // Once for a generation: each race on a promise that is pending for long leaves something behind on it.
+    this.over = new AbortController();
+    void this.member.ended.then(() => this.interrupt());
     for (let pause = RESYNC_MS.first; ; pause = Math.min(pause * 2, RESYNC_MS.most)) {
       const positions = await this.positions(partitions);
       await this.restore(true);
@@ -184,7 +196,7 @@ export class GroupConsumer {
       });
       fetcher.stop();
       if (ending !== 'resync') return;
-      await Promise.race([sleep(pause), this.member.ended, this.stopped.promise]);
+      await sleep(pause, undefined, { signal: this.over.signal }).catch(() => {});
       if (signal.aborted || this.member.mustRejoin) return;
       await this.takeSeat(producer);
     }
@@ -231,7 +243,7 @@ export class GroupConsumer {
         return 'resync';
       }
       if (batch.messages.length === 0) {
-        await Promise.race([fetcher.ready, this.member.ended, this.stopped.promise]);
+        await fetcher.ready;
         // What was written together becomes visible partition by partition: a moment later it fits into one transaction.
         if (fetcher.waiting < GATHER.below) await sleep(GATHER.ms);
         continue;
@@ -243,7 +255,6 @@ export class GroupConsumer {
         await this.commit(handled.outcome, batch.positions, producer);
       } catch (error) {
         if (isRejoin(error)) return 'rejoin';
-        if (error instanceof RecordRefused) this.delicate.add(error.topic);
         if (!signal.aborted) this.fault(error);
         return 'resync';
       }
@@ -261,39 +272,37 @@ export class GroupConsumer {
       } catch (error) {
         onFault(`${group}: ${messageOf(error)}; the same ${batch.length} messages are tried again`);
         await this.restore(false);
-        await Promise.race([sleep(pause, undefined, { signal }).catch(() => {}), this.member.ended]);
+        await sleep(pause, undefined, { signal: this.over.signal }).catch(() => {});
         if (signal.aborted || this.member.mustRejoin) return 'interrupted';
       }
     }
   }
 
   private async commit(outcome: Outcome | undefined, positions: readonly Position[], producer: Producer | undefined): Promise<void> {
-    const { group, kafka, deadLetter } = this.options;
-    const messages: Outgoing[] = [...(outcome?.append ?? [])];
-    if (outcome?.state !== undefined && outcome.state.size > 0) {
-      await this.maker.ensure([this.view.topic], 'state');
-      for (const [key, value] of outcome.state) messages.push({ topic: this.view.topic, key, headers: {}, value });
-    }
-    if (messages.length === 0) return await commitPositions(this.cluster, group, this.member, positions);
-    if (producer === undefined) throw new Error('there is no seat left in the group');
+    const { group, kafka, deadLetter, onFault } = this.options;
+    if (outcome?.state !== undefined && outcome.state.size > 0) await this.maker.ensure([this.view.topic], 'state');
+    const outgoing = new OutgoingBatch(outcome, this.view.topic, deadLetter);
     const within = kafka.transactionTimeoutMs * 0.6;
-    let sendable = messages;
     for (;;) {
+      const { messages } = outgoing;
+      if (messages.length === 0) return await commitPositions(this.cluster, group, this.member, positions);
+      if (producer === undefined) throw new Error('there is no seat left in the group');
       try {
-        await producer.transaction(sendable, { group, positions }, within, this.delicate);
+        await producer.transaction(messages, { group, positions }, within, this.limits);
         break;
       } catch (error) {
-        const [index, ...others] = error instanceof RecordRefused ? error.indices : [];
-        const culprit = index === undefined || others.length > 0 ? undefined : (outcome?.append ?? [])[index];
-        if (!(error instanceof RecordRefused) || index === undefined || culprit === undefined) throw error;
-        // It is kept where someone can look at it, and the stream goes on.
-        this.options.onFault(
-          `${group}: ${error.topic} refuses a record of ${culprit.value.length} bytes (${error.type}); it goes to the dead letters: raise max.message.bytes of the topic`,
-        );
-        sendable = sendable.map((message, i) => (i === index ? deadLetter(culprit, error.type) : message));
+        if (!(error instanceof RecordRefused)) throw error;
+        this.limits.refused(error);
+        // One of several: smaller batches show which.
+        if (error.indices.length === 1) {
+          const fault = outgoing.refused(error);
+          if (fault === undefined) throw error;
+          onFault(`${group}: ${fault}`);
+        }
         await this.takeSeat(producer);
       }
     }
+    this.limits.taken();
     if (outcome?.state !== undefined) this.view.apply(outcome.state);
   }
 

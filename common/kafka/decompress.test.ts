@@ -1,6 +1,8 @@
+import { randomBytes } from 'node:crypto';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { unlz4, unsnappy } from './decompress.ts';
+import { ungzip, unlz4, unsnappy, unzstd } from './decompress.ts';
 
 const hex = (text: string) => Buffer.from(text.replaceAll(' ', ''), 'hex');
 
@@ -25,6 +27,19 @@ it('reads LZ4: blocks as they are, and sequences that reach back into the block 
   // "ab", then 4 + 6 bytes from 2 back, then "!" alone.
   expect(unlz4(frame('07000000', '26 6162 0200 10 21')).toString()).toBe('abababababab!');
   expect(unlz4(frame('05000080', '68656c6c6f', '05000000', '01 0500 10 21')).toString()).toBe('hellohello!');
+});
+
+it.each([
+  ['gzip', gzipSync, ungzip],
+  ['Zstandard', zstdCompressSync, unzstd],
+])('reads %s, short and long, and takes no more memory than it may', async (_, compress, read) => {
+  // What is compressed to more than 16 KB takes another way.
+  for (const data of [Buffer.alloc(100_000), randomBytes(100_000)]) {
+    const compressed = compress(data);
+    expect((await read(compressed)).equals(data)).toBe(true);
+    expect((await read(compressed, data.length)).equals(data)).toBe(true);
+    await expect(read(compressed, data.length - 1)).rejects.toMatchObject({ code: 'ERR_BUFFER_TOO_LARGE' });
+  }
 });
 
 it('says that data is damaged, whatever it is, and takes no more memory than there is', () => {

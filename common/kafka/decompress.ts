@@ -1,10 +1,14 @@
 /**
- * Snappy and LZ4, which others write and Node's zlib does not know: decompression only, as record batches have it. Snappy comes bare or
- * in the blocks of snappy-java; LZ4 as a frame (its checksums are not looked at: the batch has its own).
+ * Decompression of record batches. gzip and Zstandard are Node's own zlib; Snappy and LZ4, which others write, it does not know. Snappy
+ * comes bare or in the blocks of snappy-java; LZ4 as a frame (its checksums are not looked at: the batch has its own).
  */
+import { promisify } from 'node:util';
+import { gunzip, gunzipSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 
-/** More than any broker lets a batch be, decompressed: a damaged length must not take all memory. */
+/** More than any broker lets a batch be, decompressed: a damaged length, or a few KB of nothing, must not take all memory. */
 const MOST = 512 * 1024 * 1024;
+/** Up to here it takes 0.02 to 0.1 ms at once, and another 0.1 to 0.15 ms by way of another thread; an answer has a batch of each partition. */
+const AT_ONCE_BYTES = 16 * 1024;
 const XERIAL = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0]);
 const XERIAL_HEAD = 16;
 const LZ4_MAGIC = 0x184d2204;
@@ -50,6 +54,18 @@ class Output {
 
 function damaged(): Error {
   return new Error('the compressed data is damaged');
+}
+
+/** @throws Error where the data is damaged, or is more than `most` bytes */
+export async function ungzip(data: Buffer, most = MOST): Promise<Buffer> {
+  const options = { maxOutputLength: most };
+  return data.length <= AT_ONCE_BYTES ? gunzipSync(data, options) : await promisify(gunzip)(data, options);
+}
+
+/** @throws Error where the data is damaged, or is more than `most` bytes */
+export async function unzstd(data: Buffer, most = MOST): Promise<Buffer> {
+  const options = { maxOutputLength: most };
+  return data.length <= AT_ONCE_BYTES ? zstdDecompressSync(data, options) : await promisify(zstdDecompress)(data, options);
 }
 
 /** @throws Error where the data is damaged */

@@ -110,13 +110,16 @@ export class RecordRefused extends Error {
   readonly type: string;
   /** Which of the messages given, by their place; one of them is the culprit. */
   readonly indices: readonly number[];
-  constructor(type: string, topic: string, partition: number, indices: readonly number[]) {
+  /** Of the batch, about, before compression. */
+  readonly bytes: number;
+  constructor(type: string, topic: string, partition: number, indices: readonly number[], bytes: number) {
     super(`${topic} refuses ${indices.length === 1 ? 'a record' : `one of ${indices.length} records`} (${type})`);
     this.name = 'RecordRefused';
     this.type = type;
     this.topic = topic;
     this.partition = partition;
     this.indices = indices;
+    this.bytes = bytes;
   }
 }
 
@@ -154,6 +157,8 @@ const PASSING = new Set([
   'NOT_ENOUGH_REPLICAS_AFTER_APPEND',
   'THROTTLING_QUOTA_EXCEEDED',
 ]);
+/** A transaction is being ended. */
+const BUSY = new Set(['CONCURRENT_TRANSACTIONS', 'UNSTABLE_OFFSET_COMMIT']);
 const REFUSED = new Set([
   'MESSAGE_TOO_LARGE',
   'RECORD_LIST_TOO_LARGE',
@@ -169,5 +174,5 @@ export const isFenced = (error: unknown): boolean => FENCED.has(typeOf(error) ??
 export const isCoordinatorMove = (error: unknown): boolean => COORDINATOR.has(typeOf(error) ?? '');
 export const isLeaderMove = (type: string | undefined): boolean => LEADER.has(type ?? '');
 export const isPassing = (type: string | undefined): boolean => LEADER.has(type ?? '') || PASSING.has(type ?? '');
-export const isBusy = (type: string | undefined): boolean => type === 'CONCURRENT_TRANSACTIONS' || PASSING.has(type ?? '');
+export const isBusy = (type: string | undefined): boolean => BUSY.has(type ?? '') || PASSING.has(type ?? '');
 export const isRefusal = (type: string): boolean => REFUSED.has(type);

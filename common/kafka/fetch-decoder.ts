@@ -6,6 +6,7 @@ import Decoder from 'kafkajs/src/protocol/decoder.js';
 import decodeRecordBatch, { type DecodedBatch, type DecodedRecord } from 'kafkajs/src/protocol/recordBatch/v0/decoder.js';
 import type { Headers } from '../bus.ts';
 import { messageOf } from '../errors.ts';
+import { crc32c } from './crc32c.ts';
 import './kafkajs-codecs.ts';
 import { type Api, type ByTopic, NO_REPLICA } from './requests.ts';
 import type { Reader } from './wire.ts';
@@ -40,6 +41,8 @@ interface Aborted {
 
 /** After the offset and the length of a batch: where its magic byte is. */
 const MAGIC_AT = 16;
+const CRC_AT = 17;
+const SUMMED_AT = 21;
 const BATCH_HEAD = 61;
 
 interface FetchQuestion {
@@ -128,6 +131,7 @@ async function readBatches(bytes: Buffer, aborted: Aborted[], from: number, into
     const length = 12 + bytes.readInt32BE(at + 8);
     if (at + length > bytes.length) break;
     if (bytes.readInt8(at + MAGIC_AT) !== 2) throw new Error('records in the format of before Kafka 0.11, which ndt does not read');
+    if (crc32c(bytes.subarray(at + SUMMED_AT, at + length)) !== bytes.readUInt32BE(at + CRC_AT)) throw new Error('its checksum is wrong');
     const batch = await decodeRecordBatch(new Decoder(bytes.subarray(at, at + length)));
     at += length;
     const last = Number(batch.firstOffset) + batch.lastOffsetDelta;

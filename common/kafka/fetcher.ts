@@ -47,6 +47,8 @@ export class Fetcher {
   private buffered = 0;
   private first = 0;
   private stopped = false;
+  private awake = false;
+  private turn = 0;
   private failure: unknown;
   private looking = false;
   private changed = Promise.withResolvers<void>();
@@ -72,6 +74,12 @@ export class Fetcher {
   /** Resolves when there is something to take, or something is wrong. */
   get ready(): Promise<void> {
     return this.changed.promise;
+  }
+
+  /** Ends the wait of whoever waits for `ready`, for good. */
+  wake(): void {
+    this.awake = true;
+    this.changed.resolve();
   }
 
   /** Messages that can be taken now. */
@@ -126,7 +134,7 @@ export class Fetcher {
       });
     }
     this.first = this.readings.length === 0 ? 0 : (this.first + 1) % this.readings.length;
-    if (this.buffered === 0) this.changed = Promise.withResolvers();
+    if (this.buffered === 0 && !this.awake) this.changed = Promise.withResolvers();
     this.pump();
     return { messages, positions };
   }
@@ -141,7 +149,9 @@ export class Fetcher {
     const leaders = new Map<number, Reading[]>();
     let homeless = false;
     let paused = Number.POSITIVE_INFINITY;
-    for (const reading of this.readings) {
+    // Another one first each time: an answer has room for some only, and a batch larger than its part is given for the first alone.
+    this.turn = (this.turn + 1) % Math.max(1, this.readings.length);
+    for (const reading of [...this.readings.slice(this.turn), ...this.readings.slice(0, this.turn)]) {
       if (reading.pausedUntil > now) {
         paused = Math.min(paused, reading.pausedUntil - now);
         continue;
@@ -178,7 +188,9 @@ export class Fetcher {
       const question = { maxWaitMs: MAX_WAIT_MS, maxBytes: RESPONSE_BYTES, topics };
       const { errorCode, partitions } = await this.cluster.ask(leader, 'fetch', request, question);
       check(errorCode);
-      for (const fetched of partitions) await this.store(fetched, asked.get(keyOf(fetched)));
+      let moved = false;
+      for (const fetched of partitions) if (await this.store(fetched, asked.get(keyOf(fetched)))) moved = true;
+      if (moved) await this.look();
     } catch (error) {
       if (this.stopped) return;
       if (!(error instanceof TransportError) && !(error instanceof KafkaError)) return this.fail(error);
@@ -187,16 +199,21 @@ export class Fetcher {
     }
   }
 
-  private async store(fetched: FetchedPartition, asked: number | undefined): Promise<void> {
+  /** @returns whether it is led by somebody else now */
+  private async store(fetched: FetchedPartition, asked: number | undefined): Promise<boolean> {
     const reading = this.byKey.get(keyOf(fetched));
-    if (reading === undefined || reading.next !== asked || this.stopped) return;
+    if (reading === undefined || reading.next !== asked || this.stopped) return false;
     const error =
       fetched.errorCode === 0 ? undefined : new KafkaError(fetched.errorCode, { topic: fetched.topic, partition: fetched.partition });
-    if (error?.type === 'OFFSET_OUT_OF_RANGE') return await this.comeBack(reading);
-    if (isLeaderMove(error?.type)) return await this.look();
+    if (error?.type === 'OFFSET_OUT_OF_RANGE') {
+      await this.comeBack(reading);
+      return false;
+    }
+    if (isLeaderMove(error?.type)) return true;
     if (error !== undefined) {
       reading.pausedUntil = performance.now() + UNREADABLE_MS;
-      return this.events.fault(error);
+      this.events.fault(error);
+      return false;
     }
     reading.end = fetched.lastStable;
     reading.next = fetched.next;
@@ -211,9 +228,10 @@ export class Fetcher {
     if (fetched.unreadable !== undefined) {
       reading.pausedUntil = performance.now() + UNREADABLE_MS;
       this.events.notice(
-        `${reading.topic}, partition ${reading.partition}: what comes at offset ${fetched.next} cannot be read (${fetched.unreadable}); nothing after it is read before that is mended: have it written with gzip, zstd or no compression`,
+        `${reading.topic}, partition ${reading.partition}: what comes at offset ${fetched.next} cannot be read (${fetched.unreadable}); it is tried again, and nothing after it is read before that: look at the broker’s disk, or have it written with gzip, zstd or no compression`,
       );
     }
+    return false;
   }
 
   /** Our place is not there: too old, and dropped by retention; or beyond the end, of a topic that was made again. */

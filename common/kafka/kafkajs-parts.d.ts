@@ -1,5 +1,5 @@
 /**
- * The parts of kafkajs 2.2.4 that ndt builds on, below its producer and consumer: signing in, record batches, checksums and hashes. They
+ * The parts of kafkajs 2.2.4 that ndt builds on, below its producer and consumer: signing in, the reading of record batches, hashes. They
  * carry no types of their own. The version is pinned, and docs/decisions/kafka-client.md says why these and not the ones above.
  */
 declare module 'kafkajs/src/broker/saslAuthenticator/plain.js' {
@@ -62,6 +62,7 @@ declare module 'kafkajs/src/protocol/recordBatch/v0/decoder.js' {
   export default function decodeRecordBatch(decoder: import('kafkajs/src/protocol/decoder.js').default): Promise<DecodedBatch>;
 }
 
+/** For tests alone: ndt's own is compared with it. */
 declare module 'kafkajs/src/protocol/recordBatch/crc32C/index.js' {
   export default function crc32C(bytes: Buffer): number;
 }

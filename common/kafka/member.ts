@@ -127,6 +127,8 @@ export class Member {
       ),
     );
     if (first.errorCode === 0) return first;
+    // Kept, however this ends: under another one we would be in the group twice.
+    this.memberId = first.memberId;
     return await this.ask(JOIN_GROUP, request(first.memberId));
   }
 

@@ -7,6 +7,7 @@
  * transactional id it also ends whatever was open under it, by anyone.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { BatchLimits } from './batch-limits.ts';
 import { Batches, type Chunk, type Outgoing } from './batches.ts';
 import type { Cluster } from './cluster.ts';
 import { isBusy, isCoordinatorMove, isLeaderMove, isLost, isPassing, isRefusal, KafkaError, RecordRefused, typeOf } from './errors.ts';
@@ -43,7 +44,7 @@ export interface GroupPositions {
  */
 const REST_MS = 1;
 
-const NONE: ReadonlySet<string> = new Set();
+const NONE = new BatchLimits();
 
 export class Producer {
   readonly transactionalId: string | undefined;
@@ -89,17 +90,17 @@ export class Producer {
    * Writes, outside of any transaction; resolves when all of it is durable.
    * @param within ms after which it is given up
    * @param confirmed told the places of messages that are durable, as they become so
-   * @param delicate topics whose records go one by one, so that a refused one is known
+   * @param limits of batches; of one that is refused the caller makes them smaller, until it is a single record
    * @throws RecordRefused where a record is never going to be taken; KafkaError, TransportError. Then `init` comes first.
    */
   async produce(
     messages: readonly Outgoing[],
     within: number,
     confirmed: (indices: readonly number[]) => void = () => {},
-    delicate: ReadonlySet<string> = NONE,
+    limits: BatchLimits = NONE,
   ): Promise<void> {
     const identity = this.take();
-    const chunks = await this.plan(messages, delicate);
+    const chunks = await this.plan(messages, limits);
     await this.send(identity, chunks, performance.now() + within, { confirmed });
     this.identity = identity;
   }
@@ -111,16 +112,11 @@ export class Producer {
    * When it throws, it may have been committed or not; after `init` that is settled, and the group's positions tell which.
    * @param offsets at least one
    */
-  async transaction(
-    messages: readonly Outgoing[],
-    offsets: GroupPositions,
-    within: number,
-    delicate: ReadonlySet<string> = NONE,
-  ): Promise<void> {
+  async transaction(messages: readonly Outgoing[], offsets: GroupPositions, within: number, limits: BatchLimits = NONE): Promise<void> {
     this.version2 ??= await this.hasVersion2();
     const identity = this.take();
     const end = performance.now() + within;
-    const chunks = await this.plan(messages, delicate);
+    const chunks = await this.plan(messages, limits);
     if (this.version2) {
       await this.send(identity, chunks, end, { api: PRODUCE_V2 });
       await this.commitOffsets(identity, offsets, end, TXN_OFFSET_COMMIT_V2);
@@ -153,9 +149,9 @@ export class Producer {
     return identity;
   }
 
-  private async plan(messages: readonly Outgoing[], delicate: ReadonlySet<string>): Promise<Chunk[]> {
+  private async plan(messages: readonly Outgoing[], limits: BatchLimits): Promise<Chunk[]> {
     await this.maker.ensure([...new Set(messages.map(({ topic }) => topic))]);
-    return this.batches.plan(messages, delicate);
+    return this.batches.plan(messages, limits);
   }
 
   /** Sends batches, those of a partition one after the other, until all are confirmed. */
@@ -166,38 +162,54 @@ export class Producer {
     { api = PRODUCE, confirmed = () => {} }: { api?: typeof PRODUCE; confirmed?: (indices: readonly number[]) => void } = {},
   ): Promise<void> {
     let waiting = [...chunks];
+    /** Sent, and neither confirmed nor refused. */
+    const unsure = new Set<Chunk>();
+    let fatal: unknown;
     for (let pause = 2; waiting.length > 0; ) {
       const { requests, homeless } = this.batches.requests(waiting);
-      const results = await Promise.allSettled([...requests].map(([leader, batch]) => this.request(identity, leader, batch, api)));
+      const sent = [...requests];
+      const results = await Promise.allSettled(sent.map(([leader, batch]) => this.request(identity, leader, batch, api)));
       const done = new Set<Chunk>();
       let trouble: unknown = homeless;
-      let fatal: unknown;
-      for (const result of results) {
+      for (const [i, result] of results.entries()) {
         if (result.status === 'rejected') {
-          if (isLost(result.reason)) trouble = result.reason;
-          else fatal = result.reason;
+          if (isLost(result.reason)) {
+            trouble = result.reason;
+            for (const chunk of sent[i]?.[1] ?? []) unsure.add(chunk);
+          } else fatal = result.reason;
           continue;
         }
         for (const { chunk, code } of result.value) {
+          unsure.delete(chunk);
           const error = code === 0 ? undefined : new KafkaError(code, { topic: chunk.topic, partition: chunk.partition });
           if (error === undefined || error.type === 'DUPLICATE_SEQUENCE_NUMBER') done.add(chunk);
           else if (error.type === 'INVALID_TIMESTAMP' && !this.timeless) {
             // The clocks differ by more than the broker takes. A record without a time is taken by any.
             this.timeless = true;
             fatal = error;
-          } else if (isRefusal(error.type)) fatal = new RecordRefused(error.type, chunk.topic, chunk.partition, chunk.indices);
-          else if (isPassing(error.type) || isBusy(error.type) || isCoordinatorMove(error)) trouble = error;
-          else fatal = error;
+          } else if (isRefusal(error.type)) fatal = new RecordRefused(error.type, chunk.topic, chunk.partition, chunk.indices, chunk.bytes);
+          else if (isPassing(error.type) || isBusy(error.type) || isCoordinatorMove(error)) {
+            trouble = error;
+            unsure.add(chunk);
+          } else fatal = error;
         }
       }
       for (const { indices } of done) confirmed(indices);
-      if (fatal !== undefined) throw fatal;
       waiting = waiting.filter((chunk) => !done.has(chunk));
+      if (fatal !== undefined) {
+        // Under another id nobody knows any more what of the rest is there; a transaction is undone as a whole.
+        waiting = this.transactionalId === undefined ? waiting.filter((chunk) => unsure.has(chunk)) : [];
+        if (waiting.length === 0) throw fatal;
+      }
       if (trouble === undefined) {
         pause = 2;
         continue;
       }
-      await this.settle(trouble, waiting, pause, end);
+      try {
+        await this.settle(trouble, waiting, pause, end);
+      } catch (error) {
+        throw fatal ?? error;
+      }
       pause = Math.min(pause * 2, 500);
     }
   }

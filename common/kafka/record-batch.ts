@@ -2,9 +2,10 @@
  * Records written in Kafka's format (record batch, magic 2). kafkajs makes several objects for each record and header and copies each byte
  * a few times; here a batch is measured first and then written into one buffer.
  */
-import crc32C from 'kafkajs/src/protocol/recordBatch/crc32C/index.js';
+
 import type { Outgoing } from './batches.ts';
 import { type Codec, compress, compressionType } from './codecs.ts';
+import { crc32c } from './crc32c.ts';
 
 export interface BatchHead {
   producerId: string;
@@ -41,7 +42,7 @@ export async function encodeBatch(messages: readonly Outgoing[], head: BatchHead
   batch.writeInt16BE(head.producerEpoch, 51);
   batch.writeInt32BE(head.firstSequence, 53);
   batch.writeInt32BE(messages.length, 57);
-  batch.writeUInt32BE(crc32C(batch.subarray(SUMMED_AT)), 17);
+  batch.writeUInt32BE(crc32c(batch.subarray(SUMMED_AT)), 17);
   return batch;
 }
 

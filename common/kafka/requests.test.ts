@@ -21,6 +21,7 @@ import {
   METADATA,
   OFFSET_COMMIT,
   OFFSET_FETCH,
+  OFFSET_FETCH_UNSTABLE,
   PRODUCE,
   PRODUCE_V2,
   SASL_HANDSHAKE,
@@ -111,7 +112,7 @@ describe('a request is to the byte what kafkajs writes', () => {
   );
   same(
     'OffsetFetch',
-    OFFSET_FETCH,
+    OFFSET_FETCH_UNSTABLE,
     fc.record({ group: text, topics: topics(number).filter((list) => list.length > 0) }),
     ({ group, topics: list }) => ({
       groupId: group,
@@ -288,7 +289,7 @@ describe('a request is to the byte what kafkajs writes', () => {
   });
 });
 
-/** From the protocol's message definitions (KIP-890), byte by byte. */
+/** From the protocol's message definitions, byte by byte. */
 describe('the requests that kafkajs does not know', () => {
   const hex = (bytes: string) => Buffer.from(bytes.replaceAll(' ', ''), 'hex');
 
@@ -309,6 +310,15 @@ describe('the requests that kafkajs does not know', () => {
     const partition = '00000003 001d 0000000000000001 0000000000000002 0000000000000003 02 00000009 02 78 00 03 6e6f 01 00 02 abcd';
     const from = new Reader(hex(`02 02 74 02 ${partition} 00 00000000 00`));
     expect(await PRODUCE_V2.read(from)).toEqual({ topics: [{ topic: 't', partitions: [{ partition: 3, errorCode: 29 }] }] });
+  });
+
+  it('OffsetFetch 7', async () => {
+    const question = { group: 'ab', topics: [{ topic: 't', partitions: [3] }] };
+    expect(written(OFFSET_FETCH, question)).toEqual(hex('03 6162 02 02 74 02 00000003 00 01 00'));
+    const from = new Reader(hex('00000007 02 02 74 02 00000003 0000000000000005 00000001 03 6d64 0058 00 00 0000 00'));
+    const partitions = [{ partition: 3, offset: 5, metadata: 'md', errorCode: 88 }];
+    expect(await OFFSET_FETCH.read(from)).toEqual({ errorCode: 0, topics: [{ topic: 't', partitions }] });
+    expect(from.throttleMs).toBe(7);
   });
 
   it('ApiVersions 3, with the features that the cluster has agreed on', async () => {

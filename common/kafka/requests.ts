@@ -1,6 +1,6 @@
 /**
- * The requests that ndt makes of Kafka, each in one version that every broker from 2.4 to 4.x takes (Apache Kafka's protocol guide).
- * Those whose names end in `V2` belong to transactions version 2 (KIP-890), of clusters whose brokers are all of 4.0 or later.
+ * The requests that ndt makes of Kafka, each in one version that every broker from 2.4 to 4.x takes (Apache Kafka's protocol guide), or in
+ * a later one that names an `older`. Those whose names end in `V2` belong to transactions version 2 (KIP-890), of clusters whose brokers are all of 4.0 or later.
  *
  * Answers carry their error codes: they are the caller's to look at.
  */
@@ -16,6 +16,8 @@ export interface Api<Question, Answer> {
   version: number;
   /** Whether the version is a flexible one: the headers have tagged fields then. */
   flexible?: true;
+  /** Asked instead of a broker that does not take this version. */
+  older?: Api<Question, Answer>;
   write(to: Writer, question: Question): void;
   read(from: Reader): Answer | Promise<Answer>;
 }
@@ -118,6 +120,8 @@ export const METADATA: Api<
   { topics: readonly string[] | null },
   {
     brokers: BrokerAddress[];
+    /** -1: there is none at the moment. */
+    controller: number;
     topics: Array<Code & { topic: string; partitions: Array<{ partition: number; leader: number }> }>;
   }
 > = {
@@ -136,7 +140,7 @@ export const METADATA: Api<
       return broker;
     });
     from.string();
-    from.int32();
+    const controller = from.int32();
     const nodes = () => from.array(() => from.int32());
     const topics = from.array(() => {
       const errorCode = from.int16();
@@ -150,7 +154,7 @@ export const METADATA: Api<
       });
       return { errorCode, topic, partitions };
     });
-    return { brokers, topics };
+    return { brokers, controller, topics };
   },
 };
 
@@ -387,7 +391,8 @@ export const PRODUCE_V2: typeof PRODUCE = {
   },
 };
 
-export const OFFSET_FETCH: Api<
+/** Where a transaction that is still open has a position, the answer may be the one before. */
+export const OFFSET_FETCH_UNSTABLE: Api<
   { group: string; topics: Array<ByTopic<number>> },
   Code & { topics: Array<ByTopic<PartitionCode & { offset: number; metadata: string | null }>> }
 > = {
@@ -411,6 +416,42 @@ export const OFFSET_FETCH: Api<
     return { topics, errorCode: from.int16() };
   },
 };
+
+/** Such a partition has the code UNSTABLE_OFFSET_COMMIT instead (KIP-447, brokers from 2.5). */
+export const OFFSET_FETCH: typeof OFFSET_FETCH_UNSTABLE = {
+  name: 'OffsetFetch',
+  key: 9,
+  version: 7,
+  flexible: true,
+  older: OFFSET_FETCH_UNSTABLE,
+  write(to, { group, topics }) {
+    to.compactString(group).compactArray(topics, ({ topic, partitions }) =>
+      to
+        .compactString(topic)
+        .compactArray(partitions, (partition) => to.int32(partition))
+        .tags(),
+    );
+    to.bool(REQUIRE_STABLE).tags();
+  },
+  read(from) {
+    from.throttle();
+    const topics = from.compactArray(() => {
+      const topic = from.compactString() ?? '';
+      const partitions = from.compactArray(() => {
+        const partition = from.int32();
+        const offset = Number(from.int64());
+        from.int32();
+        const answer = { partition, offset, metadata: from.compactString(), errorCode: from.int16() };
+        from.tags();
+        return answer;
+      });
+      from.tags();
+      return { topic, partitions };
+    });
+    return { topics, errorCode: from.int16() };
+  },
+};
+const REQUIRE_STABLE = true;
 
 interface InGroup {
   group: string;

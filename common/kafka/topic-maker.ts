@@ -12,6 +12,11 @@ export type TopicKind = 'records' | 'state';
 const SETTLE_MS = 10_000;
 const LOOK_AGAIN_MS = 60_000;
 
+/** Whether a broker takes a topic of that name at all: a router can be called by an IPv6 address. */
+export function isTopicName(name: string): boolean {
+  return /^[A-Za-z0-9._-]{1,249}$/.test(name) && name !== '.' && name !== '..';
+}
+
 export class TopicMaker {
   private readonly cluster: Cluster;
   private readonly options: KafkaOptions['topics'];
@@ -63,6 +68,7 @@ export class TopicMaker {
       throw new NdtError(
         'UNAVAILABLE',
         `the topic ${first} is missing and kafka.topics.create is false: kafka-topics.sh --create --topic ${first} ${how}`,
+        { cause: new KafkaError(3, { topic: first }) },
       );
     }
     const retention = retentionMs === 0 ? [] : [{ name: 'retention.ms', value: String(retentionMs) }];
@@ -80,7 +86,12 @@ export class TopicMaker {
       replication,
       config: kind === 'state' ? compacted : [...retention, ...arrival],
     }));
-    const made = await this.cluster.ask('any', 'main', CREATE_TOPICS, { topics: request, timeoutMs: 5000, validateOnly: false });
+    const { controller } = this.cluster;
+    const made = await this.cluster.ask(controller < 0 ? 'any' : controller, 'main', CREATE_TOPICS, {
+      topics: request,
+      timeoutMs: 5000,
+      validateOnly: false,
+    });
     for (const { topic, errorCode, errorMessage } of made.topics) {
       if (errorCode === 0) continue;
       const error = new KafkaError(errorCode, { topic }, errorMessage ?? '');
