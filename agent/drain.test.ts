@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { loadConfig } from '../common/config.ts';
 import { openLogger } from '../common/logger.ts';
+import { planWrites } from '../test/failing-disk.ts';
 import { drainAll, expectBalanced, FIRST, openOutbox, record, records } from '../test/outbox.ts';
 import { hasMosquitto, startMosquitto } from '../test/real/mosquitto.ts';
 import { tempDir } from '../test/tempdir.ts';
@@ -107,6 +108,22 @@ describe('draining', () => {
     outbox.append(records(50));
     await until(() => outbox.ledger().pending === 0, 'all to be sent');
     expect(peer.numbers).toEqual(Array.from({ length: 350 }, (_, i) => FIRST + i));
+  });
+
+  it('a notice that was confirmed while the disk is read-only is not sent again and again', async () => {
+    const outbox = openOutbox(tempDir(), { maxBytes: 600_000 });
+    for (let i = 0; i < 100; i += 1) outbox.append(records(10, 1000));
+    planWrites({ code: 'SQLITE_READONLY' });
+    outbox.append(records(1));
+    expect(outbox.whereabouts().cause).toBe('read_only');
+    const waiting = outbox.notices(100).length;
+    expect(waiting).toBeGreaterThan(0);
+    const peer = new Peer();
+    running(outbox, peer);
+    await until(() => outbox.ledger().pending === 0, 'all to be sent');
+    await sleep(200);
+    const gaps = peer.batches.flatMap(({ entries }) => entries.filter(({ body }) => body.includes('"type":"gap"')));
+    expect(gaps.length).toBe(waiting);
   });
 
   it('an uplink that accepts and never answers is given up; a late answer still counts', async () => {

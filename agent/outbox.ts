@@ -20,7 +20,7 @@
 import { HEADER, type Headers } from '../common/bus.ts';
 import type { Baseline } from '../common/rates.ts';
 import { add, type Ledger, runs, waiting } from './outbox/account.ts';
-import { bytesOnDisk, type DamagedRows, type OutboxDb, type Row } from './outbox/database.ts';
+import { bytesOnDisk, type DamagedRows, type DeadLetter, type OutboxDb, type Row } from './outbox/database.ts';
 import { DamageError } from './outbox/faults.ts';
 import { Keeper } from './outbox/keeper.ts';
 import type { LaneName, NewRecord, OutboxBounds, OutboxOptions, OutboxStats, Where } from './outbox/options.ts';
@@ -110,10 +110,10 @@ export class Outbox {
       rows.length = 0;
       let from = low;
       while (rows.length < limit && from <= high) {
-        from = this.keeper.gone.outside(from);
+        from = this.keeper.gone.seqs.outside(from);
         const { rows: read, damaged } = db.read(from, high, limit - rows.length);
-        if (damaged.length > 0) this.dropDamaged(db, damaged);
-        for (const row of read) if (!this.keeper.gone.has(row.seq)) rows.push(row);
+        if (damaged.length > 0 && !this.keeper.disk.isCutOff) this.dropDamaged(db, damaged);
+        for (const row of read) if (!this.keeper.gone.seqs.has(row.seq)) rows.push(row);
         const last = Math.max(read.at(-1)?.seq ?? 0, damaged.at(-1)?.seqs.at(-1) ?? 0);
         if (last === 0) break;
         from = last + 1;
@@ -133,7 +133,8 @@ export class Outbox {
   settle({ acked, rejected }: Delivery): void {
     const ids = [...acked, ...rejected.map(({ seq }) => seq)].filter((seq) => seq < 0).map((seq) => -seq);
     const kept = this.keeper.notices.settle(ids);
-    const letters: Array<{ row: Row; reason: string }> = [];
+    const at = this.keeper.options.nowMs();
+    const letters: DeadLetter[] = [];
     const onDisk: Delivery = { acked: [], rejected: [] };
     for (const seq of acked) {
       if (seq <= 0) continue;
@@ -146,7 +147,7 @@ export class Outbox {
       if (row === undefined) onDisk.rejected.push({ seq, reason });
       else {
         add(this.keeper.account.rejected, reason, this.countSettled(seq));
-        letters.push({ row, reason });
+        letters.push({ ...row, at, reason });
       }
     }
     if (onDisk.acked.length + onDisk.rejected.length + kept.length + letters.length === 0) return;
@@ -154,7 +155,10 @@ export class Outbox {
       this.settleOnDisk(db, onDisk, kept, letters);
       return true;
     });
-    if (done !== true) this.settleLater(onDisk);
+    if (done === true) return;
+    this.keeper.notices.settleLater(kept);
+    for (const letter of letters) this.keeper.letters.add(letter, this.keeper.options.memoryBytes);
+    this.settleLater(onDisk);
   }
 
   /** From now on everything that waits counts as having waited out an outage. */
@@ -203,7 +207,7 @@ export class Outbox {
   count(): number {
     return (
       (this.keeper.db?.db.prepare<[], { n: number }>('SELECT count(*) AS n FROM records').get()?.n ?? 0) -
-      this.keeper.gone.size +
+      this.keeper.gone.seqs.size +
       this.keeper.memory.size
     );
   }
@@ -253,11 +257,21 @@ export class Outbox {
         (durability === 'on-outage' || this.keeper.disk.isSlow)
       )
         this.keeper.spill();
+      if (this.keeper.memory.size === 0 && !this.keeper.disk.isCutOff && !this.keeper.memory.fits(row, memoryBytes)) {
+        const done = this.keeper.onDisk((db) => {
+          this.appendToDisk(db, [row]);
+          return true;
+        });
+        if (done === true) continue;
+      }
       this.keeper.account.last += 1;
       this.keeper.account.produced += 1;
       row.seq = this.keeper.account.last;
       const gone = this.keeper.memory.makeRoom(row, memoryBytes, policy);
-      for (const { first, last } of runs(gone)) this.droppedInMemory(first, last, last - first + 1);
+      // One range of them all: thinned out, they would be as many ranges as records.
+      const lost = runs(gone);
+      const [first, last] = [lost[0]?.first, lost.at(-1)?.last];
+      if (first !== undefined && last !== undefined) this.droppedInMemory(first, last, gone.length);
       if (this.keeper.memory.fits(row, memoryBytes)) {
         this.keeper.memory.add(row);
         this.keeper.fresh += 1;
@@ -271,12 +285,7 @@ export class Outbox {
     this.keeper.notices.tell(undefined, { first, last, count, reason: 'memory_full' });
   }
 
-  private settleOnDisk(
-    db: OutboxDb,
-    { acked, rejected }: Delivery,
-    noticeIds: readonly number[],
-    letters: ReadonlyArray<{ row: Row; reason: string }>,
-  ): void {
+  private settleOnDisk(db: OutboxDb, { acked, rejected }: Delivery, noticeIds: readonly number[], letters: readonly DeadLetter[]): void {
     const now = this.keeper.options.nowMs();
     const expected = [...acked, ...rejected.map(({ seq }) => seq)].filter((seq) => this.keeper.outstanding.has(seq));
     let gone = 0;
@@ -295,7 +304,7 @@ export class Outbox {
         gone += 1;
         if (seq > this.keeper.replayedUpTo) freshGone += 1;
       }
-      for (const { row, reason } of letters) db.putDeadLetter({ ...row, at: now, reason });
+      for (const letter of letters) db.putDeadLetter(letter);
       if (rejected.length + letters.length > 0) db.trimDeadLetters();
       if (gone < expected.length && !db.changedByOthers())
         throw new DamageError(`${expected.length - gone} records could be read and not be found again`);
@@ -307,12 +316,12 @@ export class Outbox {
   /** The disk does not take it now: remembered, and done when it does. */
   private settleLater({ acked, rejected }: Delivery): void {
     for (const seq of acked) {
-      if (this.keeper.outstanding.delete(seq) && this.keeper.gone.add(seq)) this.keeper.account.delivered += this.countSettled(seq);
+      if (this.keeper.outstanding.delete(seq) && this.keeper.gone.seqs.add(seq)) this.keeper.account.delivered += this.countSettled(seq);
     }
     for (const { seq, reason } of rejected) {
-      if (!this.keeper.outstanding.delete(seq) || !this.keeper.gone.add(seq)) continue;
+      if (!this.keeper.outstanding.delete(seq) || !this.keeper.gone.seqs.add(seq)) continue;
       add(this.keeper.account.rejected, reason, this.countSettled(seq));
-      this.keeper.goneRejected.push({ seq, reason });
+      this.keeper.gone.rejected.push({ seq, reason });
     }
   }
 

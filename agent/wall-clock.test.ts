@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { epochMicros, epochText, parseRecord } from '../common/record.ts';
+import { FULL, planWrites, underTest } from '../test/failing-disk.ts';
 import { openOutbox, record } from '../test/outbox.ts';
 import { tempDir } from '../test/tempdir.ts';
 import { restamp, WallClock } from './wall-clock.ts';
@@ -167,4 +168,44 @@ it('records that wait over a correction of the clock are moved when they are sen
   outbox = open();
   check();
   outbox.close();
+});
+
+describe('records made before the disk takes anything', () => {
+  const inventory = (micros: number) => record(JSON.stringify({ collected_at: epochText(micros) }));
+
+  it.each([
+    ['is not there, with a file of an earlier boot on it', 'k0'],
+    ['is full, with a file of this boot on it', 'k1'],
+  ])('that %s keep the era of their clock', (how, boot) => {
+    const dir = tempDir();
+    const { state, make, pass } = clocks(1e9);
+    const earlier = openOutbox(dir, { ...underTest(dir).options, wallClock: make(boot) });
+    earlier.append([record('{}')]);
+    earlier.close();
+    pass(60e6);
+    const { options, clock, disk, told } = underTest(dir);
+    if (how.startsWith('is full')) planWrites(FULL);
+    else disk.mounted = false;
+    const outbox = openOutbox(dir, { ...options, wallClock: make(), nowMs: () => state.wall / 1000 });
+    const sent = () => outbox.read('all', 10).filter(({ body }) => body.includes('collected_at'));
+    outbox.append([inventory(state.wall)]);
+    expect(outbox.stats().memory.records).toBe(1);
+    state.wall = RIGHT;
+    outbox.maintain();
+    outbox.append([inventory(state.wall)]);
+    const before = sent();
+    expect(before.map(({ headers }) => headers['ndt-restamped'])).toEqual(['1', undefined]);
+    expect(before.map(({ body }) => (JSON.parse(body) as { collected_at: string }).collected_at)).toEqual([
+      epochText(RIGHT),
+      epochText(RIGHT),
+    ]);
+    disk.mounted = true;
+    clock.monotonic += 60_000;
+    outbox.maintain();
+    expect(outbox.whereabouts(), told.text()).toEqual({ where: 'disk', cause: undefined });
+    expect(sent().map(({ headers, body }) => [headers['ndt-restamped'], body])).toEqual(
+      before.map(({ headers, body }) => [headers['ndt-restamped'], body]),
+    );
+    outbox.close();
+  });
 });

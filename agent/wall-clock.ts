@@ -50,26 +50,40 @@ export class WallClock {
   private eras: Era[] = [];
   private current: Era;
   private readonly unsaved = new Set<Era>();
+  private isRestored = false;
 
   constructor(options: WallClockOptions) {
     this.options = { synchronized: () => existsSync(SYNCHRONIZED), onStep: () => {}, ...options };
     this.current = this.begin(1);
   }
 
-  /** Takes over the eras of earlier starts. The one that goes on is used again. */
-  restore(eras: readonly Era[]): void {
+  /**
+   * Takes over the eras of earlier starts, once. The one that goes on is used again, unless this start's are in use already: those go on
+   * above the earlier ones then.
+   * @returns by how much the ids of this start's eras have been moved up
+   */
+  restore(eras: readonly Era[], inUse = false): number {
+    if (this.isRestored) return 0;
+    this.isRestored = true;
     const newest = eras.at(-1);
+    if (inUse) {
+      const up = newest?.id ?? 0;
+      for (const era of this.eras) era.id += up;
+      this.eras.unshift(...eras);
+      return up;
+    }
     this.eras = [...eras.filter(({ id }) => id < (newest?.id ?? 0))];
     this.unsaved.clear();
     if (newest !== undefined && newest.boot === this.options.boot && Math.abs(this.distance() - newest.micros) < STEP_MICROS) {
       this.eras.push(newest);
       this.current = newest;
       this.judge();
-      return;
+      return 0;
     }
     if (newest !== undefined) this.eras.push(newest);
     this.current = this.begin((newest?.id ?? 0) + 1);
     if (newest !== undefined && newest.boot === this.options.boot) this.stepped(this.current.micros - newest.micros);
+    return 0;
   }
 
   /** Looks at the clocks; returns the era that it is. */

@@ -9,14 +9,12 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { codeOf, messageOf, NdtError } from '../../common/errors.ts';
 import { lockDir } from '../../common/sqlite.ts';
-import { type Account, copyOf } from '../outbox/account.ts';
+import { type Account, copyOf, VERSIONS_AHEAD } from '../outbox/account.ts';
 import { OutboxDb } from '../outbox/database.ts';
 import { Outbox } from '../outbox.ts';
 import { isHeld } from './running.ts';
 import type { Target } from './target.ts';
 
-/** Above the version of any mark that an agent may have written beside the file since its last commit. */
-const VERSIONS_AHEAD = 1000;
 const ATTEMPTS = 40;
 
 /** What is written with the change. */

@@ -36,6 +36,9 @@ export interface Ledger {
   rejected: Reasons;
 }
 
+/** What another program adds to the version: above that of any mark that an agent may have written beside the file since its last commit. */
+export const VERSIONS_AHEAD = 1000;
+
 /** Why records were dropped. */
 export type DropReason = 'buffer_full' | 'age' | 'thinned' | 'memory_full' | 'corrupt' | 'lost_in_memory' | 'power_cut';
 
@@ -64,7 +67,8 @@ export function waiting(account: Account): number {
 
 export function add(reasons: Reasons, reason: string, n: number): void {
   if (n === 0) return;
-  const short = reason.slice(0, REASON_LENGTH);
+  // Half a character would be another one in the file.
+  const short = reason.slice(0, REASON_LENGTH).toWellFormed();
   const key = short in reasons || Object.keys(reasons).length < REASONS_KEPT ? short : 'other';
   reasons[key] = (reasons[key] ?? 0) + n;
 }
@@ -79,6 +83,23 @@ export function addDifference(account: Account, before: Account, after: Account)
   for (const what of ['dropped', 'rejected'] as const) {
     for (const reason in after[what]) add(account[what], reason, (after[what][reason] ?? 0) - (before[what][reason] ?? 0));
   }
+}
+
+/** The same account with the longest of its reasons counted under `other`; undefined where it has no other. */
+export function withoutLongestReason(account: Account): Account | undefined {
+  const shorter = copyOf(account);
+  let longest: { reasons: Reasons; reason: string; bytes: number } | undefined;
+  for (const reasons of [shorter.dropped, shorter.rejected]) {
+    for (const reason in reasons) {
+      const bytes = Buffer.byteLength(JSON.stringify(reason));
+      if (reason !== 'other' && bytes > (longest?.bytes ?? 0)) longest = { reasons, reason, bytes };
+    }
+  }
+  if (longest === undefined) return undefined;
+  const { reasons, reason } = longest;
+  reasons.other = (reasons.other ?? 0) + (reasons[reason] ?? 0);
+  delete reasons[reason];
+  return shorter;
 }
 
 /** The reasons without those that are counted later. */

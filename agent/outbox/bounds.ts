@@ -16,8 +16,6 @@ import type { Policy } from './memory.ts';
 /** Told of each range that was dropped, and how many of it. */
 export type Dropped = (first: number, last: number, count: number, reason: DropReason) => void;
 
-/** Pages are filled so far, on the whole. */
-const FILL = 0.85;
 const AT_ONCE = 256;
 const THIN_AT_ONCE = 1024;
 /** Records younger than so many numbers are not thinned any more: then the oldest go. */
@@ -44,9 +42,9 @@ export class Bounds {
     }
   }
 
-  /** Pages that are wanted for so many bytes of new records beyond those that are free; 0 or less where there is room. */
-  wanted(db: OutboxDb, bytes: number): number {
-    return db.livePages() + Math.ceil(bytes / (PAGE * FILL)) + 8 - db.capacity;
+  /** Pages that are wanted for new records of so many pages beyond those that are free; 0 or less where there is room. */
+  wanted(db: OutboxDb, pages: number): number {
+    return db.livePages() + pages + 8 - db.capacity;
   }
 
   /**

@@ -61,7 +61,7 @@ export const PAGE = 4096;
 /** Pages of the index of the write-ahead log, the marks file, and rounding. */
 const FILES_BESIDE = 96 * 1024;
 /** Numbers of notices come nowhere near. */
-const MOST_NOTICES = 2 ** 40;
+const MOST_NOTICES = 2 ** 39;
 const DEAD_LETTERS_KEPT = 10_000;
 /** A short wait: a reader must not hold the polling up. */
 const LOCK_WAIT_MS = 250;
@@ -88,7 +88,32 @@ export function crcOf({ seq, at, elapsed, era, boot, topic, key, body }: Row): n
 
 /** Bytes that a row takes in the file, about. */
 export function sizeOf({ boot, topic, key, body }: Pick<Row, 'boot' | 'topic' | 'key' | 'body'>): number {
-  return body.length + boot.length + topic.length + key.length + 40;
+  return Buffer.byteLength(body) + boot.length + Buffer.byteLength(topic) + Buffer.byteLength(key) + 40;
+}
+
+/** Of a row that is longer than a page takes, so much stays in it at least. https://www.sqlite.org/fileformat2.html#b_tree_pages */
+const LOCAL = { most: PAGE - 35, least: Math.floor(((PAGE - 12) * 32) / 255) - 23 };
+
+/** Pages that rows take at the end of the table: a row that does not fit beside the one before it begins a page, and leaves the rest empty. */
+export function pagesOf(rows: readonly Row[]): number {
+  let pages = 0;
+  let left = 0;
+  for (const row of rows) {
+    let size = sizeOf(row);
+    if (size > LOCAL.most) {
+      const tail = LOCAL.least + ((size - LOCAL.least) % (PAGE - 4));
+      const local = tail <= LOCAL.most ? tail : LOCAL.least;
+      pages += Math.ceil((size - local) / (PAGE - 4));
+      size = local;
+    }
+    if (size > left) {
+      pages += 1;
+      left = PAGE - 8;
+    }
+    left -= size;
+  }
+  // And those that lead there.
+  return pages + Math.ceil(pages / 200);
 }
 
 /** @throws DamageError when what was read is not what was written */
@@ -109,6 +134,9 @@ function isGood(row: StoredRow): boolean {
   }
 }
 
+/** The last number of a notice in this life, whatever file it was in. */
+let lastNotice = 0;
+
 export class OutboxDb {
   readonly file: string;
   readonly db: Db;
@@ -118,7 +146,6 @@ export class OutboxDb {
   persisted: Account | undefined;
   private readonly statements;
   private memory = 0;
-  private lastNotice = 0;
   private time: Omit<OwnTime, 'boot'> = { elapsed: -1, monotonic: -1 };
   private durable: boolean | undefined;
   private version: number | undefined;
@@ -350,11 +377,12 @@ export class OutboxDb {
   }
   /** Numbers are not used twice in one life: a late confirmation must not meet another notice. */
   addNotice(body: string): number {
-    const last = Math.max(this.lastNotice, this.statements.lastNotice.get()?.id ?? 0);
-    if (last >= MOST_NOTICES) throw new DamageError(`a notice has the number ${last}`);
-    this.statements.addNotice.run(last + 1, body);
-    this.lastNotice = last + 1;
-    return last + 1;
+    const inFile = this.statements.lastNotice.get()?.id ?? 0;
+    if (inFile > lastNotice && inFile >= MOST_NOTICES) throw new DamageError(`a notice has the number ${inFile}`);
+    const id = Math.max(lastNotice, inFile) + 1;
+    this.statements.addNotice.run(id, body);
+    lastNotice = id;
+    return id;
   }
   setNotice(id: number, body: string): void {
     this.statements.setNotice.run(body, id);
@@ -408,6 +436,16 @@ export class OutboxDb {
     if (tooMany > 0) this.db.pragma(`max_page_count = ${this.capacity}`);
   }
 
+  /** The numbers of the records of a range, in order. */
+  *numbers(first: number, last: number): IterableIterator<number> {
+    for (const { seq } of this.statements.numbers.iterate(first, last)) yield seq;
+  }
+
+  /** The own time at which the newest record was made [ms]; 0 where there is none. */
+  newestElapsed(): number {
+    return this.statements.newest.get()?.elapsed ?? 0;
+  }
+
   /** Whether any record can be found. */
   hasRecords(): boolean {
     return this.statements.oldest.get(0, 1) !== undefined;
@@ -430,6 +468,8 @@ export class OutboxDb {
       const n = now[reason] ?? 0;
       if (n !== before[reason]) this.statements.setCount.run(what, reason, n);
     }
+    // What was counted under another name since, `other` perhaps.
+    for (const reason in before) if (!(reason in now)) this.statements.dropCount.run(what, reason);
   }
 
   /** The log counts against the cap: where a reader keeps it from starting again, nothing more is written. */
@@ -464,14 +504,17 @@ function prepare(db: Db) {
     setMeta: db.prepare('INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value'),
     counts: db.prepare<[], { what: string; reason: string; n: number }>('SELECT what, reason, n FROM counts'),
     setCount: db.prepare('INSERT INTO counts (what, reason, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = excluded.n'),
+    dropCount: db.prepare('DELETE FROM counts WHERE what = ? AND reason = ?'),
     insert: db.prepare('INSERT INTO records (seq, at, elapsed, era, boot, topic, key, body, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)'),
     has: db.prepare<[number], object>('SELECT 1 FROM records WHERE seq = ?'),
+    numbers: db.prepare<[number, number], { seq: number }>('SELECT seq FROM records WHERE seq BETWEEN ? AND ? ORDER BY seq'),
+    newest: db.prepare<[], { elapsed: number }>('SELECT elapsed FROM records ORDER BY seq DESC LIMIT 1'),
     remove: db.prepare('DELETE FROM records WHERE seq BETWEEN ? AND ?'),
     read: db.prepare<[number, number, number], StoredRow>(
       'SELECT seq, at, elapsed, era, boot, topic, key, body, crc FROM records WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?',
     ),
     oldest: db.prepare<[number, number], { seq: number; key: string; at: number; elapsed: number; bytes: number }>(
-      'SELECT seq, key, at, elapsed, length(body) + length(topic) + length(key) + length(boot) + 40 AS bytes FROM records WHERE seq > ? ORDER BY seq LIMIT ?',
+      'SELECT seq, key, at, elapsed, octet_length(body) + octet_length(topic) + octet_length(key) + octet_length(boot) + 40 AS bytes FROM records WHERE seq > ? ORDER BY seq LIMIT ?',
     ),
     notices: db.prepare<[number], { id: number; body: string }>('SELECT id, body FROM notices ORDER BY id LIMIT ?'),
     addNotice: db.prepare('INSERT INTO notices (id, body) VALUES (?, ?)'),

@@ -19,12 +19,15 @@ interface Told {
 
 /** Numbers of notices in memory begin here; those of the database never come so far. */
 const IN_MEMORY = 2 ** 40;
+const MOST_IN_MEMORY = 200;
 
 export class GapNotices {
   private readonly agentId: string;
   private readonly nowMs: () => number;
   private readonly memory = new Map<number, string>();
   private readonly told = new Map<string, Told>();
+  /** Confirmed while the database could not be written to: to be removed there. */
+  private readonly confirmed = new Set<number>();
   private next = IN_MEMORY;
 
   constructor(agentId: string, nowMs: () => number) {
@@ -32,19 +35,22 @@ export class GapNotices {
     this.nowMs = nowMs;
   }
 
-  /** How many are in memory. */
+  /** How many there are to write down: told in memory, or to be removed from the database. */
   get size(): number {
-    return this.memory.size;
-  }
-
-  /** Texts of those in memory. */
-  inMemory(): string[] {
-    return [...this.memory.values()];
+    return this.memory.size + this.confirmed.size;
   }
 
   /** Tells a gap: inside a transaction with a database, else in memory. */
   tell(db: OutboxDb | undefined, gap: Gap): void {
     const before = this.told.get(gap.reason);
+    // Of very many in memory one is made: of too wide a range, and told twice where it was on its way, but told.
+    if (db === undefined && before !== undefined && this.memory.has(before.id) && this.memory.size >= MOST_IN_MEMORY) {
+      const [first, last] = [Math.min(before.gap.first, gap.first), Math.max(before.gap.last, gap.last)];
+      const wider = { ...gap, first, last, count: before.gap.count + gap.count };
+      this.memory.delete(before.id);
+      this.told.set(gap.reason, { id: this.keep(this.text(wider)), gap: wider, sent: false });
+      return;
+    }
     if (before !== undefined && !before.sent && before.gap.last === gap.first - 1 && before.id < IN_MEMORY === (db !== undefined)) {
       before.gap = { ...before.gap, last: gap.last, count: before.gap.count + gap.count };
       if (db === undefined) this.memory.set(before.id, this.text(before.gap));
@@ -71,7 +77,8 @@ export class GapNotices {
 
   /** Those that wait, the database's first. What is given out here is not added to any more. */
   list(db: OutboxDb | undefined, limit: number): KeptNotice[] {
-    const found = [...(db?.notices(limit) ?? []), ...[...this.memory].map(([id, body]) => ({ id, body }))].slice(0, limit);
+    const inDatabase = (db?.notices(limit + this.confirmed.size) ?? []).filter(({ id }) => !this.confirmed.has(id));
+    const found = [...inDatabase, ...[...this.memory].map(([id, body]) => ({ id, body }))].slice(0, limit);
     for (const told of this.told.values()) if (found.some(({ id }) => id === told.id)) told.sent = true;
     return found;
   }
@@ -82,14 +89,31 @@ export class GapNotices {
     return ids.filter((id) => id < IN_MEMORY);
   }
 
+  /** The database does not take it now: confirmed ones are not given out again, and are removed when it does. */
+  settleLater(ids: readonly number[]): void {
+    for (const id of ids) this.confirmed.add(id);
+  }
+
+  /** Inside a transaction: what was told and confirmed in memory goes over to the database. */
+  writeTo(db: OutboxDb): void {
+    for (const id of this.confirmed) db.removeNotice(id);
+    for (const text of this.memory.values()) db.addNotice(text);
+  }
+
+  /** The database is another one, with numbers of its own. */
+  forgetConfirmed(): void {
+    this.confirmed.clear();
+  }
+
   /** What was told may not be there: the next gap is one of its own. */
   forget(): void {
-    this.told.clear();
+    for (const [reason, { id }] of this.told) if (id < IN_MEMORY) this.told.delete(reason);
   }
 
   /** Those in memory have gone over to the disk. */
   clearMemory(): void {
     this.memory.clear();
+    this.confirmed.clear();
     this.told.clear();
   }
 }

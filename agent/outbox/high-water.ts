@@ -10,7 +10,7 @@
 import { closeSync, constants, fdatasyncSync, fstatSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { type Account, isSound } from './account.ts';
+import { type Account, isSound, withoutLongestReason } from './account.ts';
 
 export interface Mark {
   account: Account;
@@ -73,10 +73,8 @@ export class HighWater {
 }
 
 function put(file: string, slot: number, mark: Mark, durable: boolean): void {
-  const json = JSON.stringify(mark);
-  const text = `${crc32(json).toString(16).padStart(8, '0')} ${json}`;
   const bytes = Buffer.alloc(SLOT, 0x20);
-  if (bytes.write(text) < Buffer.byteLength(text) || Buffer.byteLength(text) >= SLOT) throw new Error('the mark does not fit its slot');
+  bytes.write(textOf(mark));
   bytes[SLOT - 1] = 0x0a;
   const fd = openSync(file, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   try {
@@ -89,6 +87,16 @@ function put(file: string, slot: number, mark: Mark, durable: boolean): void {
   } finally {
     closeSync(fd);
   }
+}
+
+/** A mark that fits its slot: reasons are names of somebody else's, and may be long. */
+function textOf(mark: Mark): string {
+  for (let account: Account | undefined = mark.account; account !== undefined; account = withoutLongestReason(account)) {
+    const json = JSON.stringify({ ...mark, account });
+    const text = `${crc32(json).toString(16).padStart(8, '0')} ${json}`;
+    if (Buffer.byteLength(text) < SLOT) return text;
+  }
+  throw new Error('the mark does not fit its slot');
 }
 
 /** Makes the names in a folder durable. */

@@ -5,14 +5,15 @@
 import { existsSync } from 'node:fs';
 import { messageOf } from '../../common/errors.ts';
 import type { Baseline } from '../../common/rates.ts';
-import { type Account, add, addDifference, copyOf, type DropReason, newAccount, waiting, withoutRejected } from './account.ts';
+import { type Account, add, addDifference, copyOf, type DropReason, newAccount, waiting } from './account.ts';
 import { Bounds } from './bounds.ts';
-import { OutboxDb, type Row, sizeOf } from './database.ts';
+import { OutboxDb, pagesOf, type Row, sizeOf } from './database.ts';
 import { DiskState } from './disk-state.ts';
+import { Doubt, type Gone } from './doubt.ts';
 import { DamageError, kindOf, wordOf } from './faults.ts';
 import { GapNotices } from './gap-notices.ts';
 import { HighWater, type Mark } from './high-water.ts';
-import { MemoryRing } from './memory.ts';
+import { Letters, MemoryRing } from './memory.ts';
 import { type Options, type OutboxBounds, type OutboxEvent, type OutboxOptions, type Where, withDefaults } from './options.ts';
 import { Ranges } from './ranges.ts';
 import { finishReplacement, replace } from './salvage.ts';
@@ -20,6 +21,8 @@ import { around, firstNumber, type Gap, gapsOf, giveBack, type Started, start } 
 
 const NUMBER_BLOCK = { full: 256, loose: 64 };
 const MARK_MS = 60_000;
+/** Pages of a buffer without records, and some to spare. */
+const PAGES_EMPTY = 28;
 /** A file that fails to be read so often in a row is as good as damaged. */
 const IO_FAULTS = 5;
 /** Commits that a file may be ahead of the mark beside it. */
@@ -31,9 +34,8 @@ export class Keeper {
   readonly notices: GapNotices;
   db: OutboxDb | undefined;
   account: Account;
-  /** Confirmed while the disk could not be written to: to be deleted there. */
-  readonly gone = new Ranges();
-  goneRejected: Array<{ seq: number; reason: string }> = [];
+  gone: Gone = { seqs: new Ranges(), rejected: [] };
+  readonly letters = new Letters();
   readonly changedBaselines = new Map<string, Baseline>();
   savedBaselines = new Map<string, Baseline>();
   /** Read and not settled yet: these must be there when they are deleted. */
@@ -47,8 +49,9 @@ export class Keeper {
   private readonly bounds = new Bounds();
   /** The account at this start, and the mark found, where the file could not be read then. */
   private unread: { account: Account; mark: Mark | undefined } | undefined;
-  /** A commit that failed may have been made all the same; `before` is what it started from. */
-  private inDoubt: { before: Account; after: Account } | undefined;
+  private readonly doubt = new Doubt();
+  /** A repair at the start that nobody was told of yet. */
+  private untold: Started['repaired'];
   private reserved = 0;
   private loose = false;
   private markedAt = Number.NEGATIVE_INFINITY;
@@ -97,10 +100,11 @@ export class Keeper {
       if (this.disk.isProbeDue) this.probe();
       return;
     }
-    if (this.memory.size > 0 && this.isSpillDue()) this.spill();
+    const isDue = this.memory.size > 0 ? this.isSpillDue() : this.hasUnwritten && !this.disk.isSlow;
+    if (isDue) this.spill();
     else if (this.memory.size === 0 && this.disk.isRested) this.trySlowDisk();
     this.onDisk((db) => {
-      if (!db.changedByOthers() && db.pending > 0 !== db.hasRecords())
+      if (db.pending > 0 !== db.hasRecords() && !db.changedByOthers())
         throw new DamageError(`${db.pending} records should wait, and there are ${db.pending > 0 ? 'none' : 'some'}`);
       if (this.isAged(db)) this.commit(db, false, (draft) => this.dropAged(db, draft));
       db.shrink(512);
@@ -112,27 +116,27 @@ export class Keeper {
   close(): void {
     if (this.closed) return;
     this.probe();
-    if (this.memory.size > 0) this.spill();
+    if (this.hasUnwritten) this.spill();
     this.closed = true;
-    if (this.db !== undefined && !this.disk.isCutOff && this.memory.size === 0) {
+    let isClean = false;
+    if (this.memory.size === 0)
       this.onDisk((db) => {
         this.commit(db, true, () => db.setClean(true));
-        this.loose = false;
-        this.reserved = this.account.last;
-        this.mark(true, true);
+        isClean = true;
       });
-    } else {
-      const { size } = this.memory;
-      if (size > 0)
-        this.report(
-          'error',
-          `${size} records in memory are lost: the disk takes them no more (${this.disk.cause}); the next start names them`,
-          { lost: size },
-        );
-      this.mark(true);
+    const { size } = this.memory;
+    if (size > 0)
+      this.report(
+        'error',
+        `${size} records in memory are lost: the disk takes them no more (${this.disk.cause}); the next start names them`,
+        { lost: size },
+      );
+    if (isClean) {
+      this.loose = false;
+      this.reserved = this.account.last;
     }
-    this.db?.close();
-    this.db = undefined;
+    if (this.db === undefined) this.mark(true);
+    else this.letGo(this.db, isClean);
   }
 
   /** Where new records are kept now, and why in memory where that is not as it should be. */
@@ -158,8 +162,10 @@ export class Keeper {
 
   /** Makes room for rows by the policy, in transactions of their own. Returns false where there is none for them. */
   makeRoom(db: OutboxDb, rows: readonly Row[]): boolean {
-    const bytes = rows.reduce((sum, row) => sum + sizeOf(row), 0);
-    for (let pages = this.bounds.wanted(db, bytes); pages > 0; pages = this.bounds.wanted(db, bytes)) {
+    const needed = pagesOf(rows);
+    // What an empty buffer would not hold must not drive out what is there.
+    if (needed > db.capacity - PAGES_EMPTY) return false;
+    for (let pages = this.bounds.wanted(db, needed); pages > 0; pages = this.bounds.wanted(db, needed)) {
       let more = false;
       this.commit(db, false, (draft) => {
         more = this.bounds.step(db, pages, this.options.policy, (from, to, count, reason) =>
@@ -194,7 +200,8 @@ export class Keeper {
   }
 
   /** One transaction: `work` changes records and the draft of the account, which holds when all of it is committed. */
-  commit(db: OutboxDb, durable: boolean, work: (draft: Account) => void, spilled: readonly Row[] = []): void {
+  commit(db: OutboxDb, durable: boolean, work: (draft: Account) => void, spill?: readonly Row[]): void {
+    const spilled = spill ?? [];
     const draft = copyOf(this.account);
     draft.version += 1;
     const left = this.memory.size - spilled.length;
@@ -210,14 +217,14 @@ export class Keeper {
         db.save(draft, left, this.ownTime());
       });
     } catch (error) {
-      this.inDoubt = { before: this.account, after: draft };
+      this.doubt.commitFailed(this.account, draft, spill !== undefined);
       this.fresh = fresh;
       this.notices.forget();
       this.options.wallClock?.forgetSaved();
       throw error;
     }
     this.account = draft;
-    this.inDoubt = undefined;
+    this.doubt.settled(db.persisted);
     for (const [router, baseline] of baselines) {
       this.savedBaselines.set(router, baseline);
       if (this.changedBaselines.get(router) === baseline) this.changedBaselines.delete(router);
@@ -241,23 +248,26 @@ export class Keeper {
     this.outstanding.clear();
   }
 
+  /** Whether there is anything that belongs on the disk and is not there. */
+  private get hasUnwritten(): boolean {
+    return this.memory.size + this.gone.seqs.size + this.notices.size + this.letters.size > 0;
+  }
+
   /** Everything in memory goes to the disk. */
   spill(): void {
     const started = this.options.monotonicMs();
     this.onDisk((db) => {
-      while (this.memory.size > 0 || this.gone.size > 0 || this.notices.size > 0) {
+      while (this.hasUnwritten) {
         // What was confirmed meanwhile goes first: only then do the file and the account agree.
-        const rows = this.gone.size > 0 ? [] : this.partOf(this.memory.all(), 0, db.mostBytes);
-        const notices = this.notices.inMemory();
-        const { ranges, rejected } = { ranges: this.gone.all(), rejected: this.goneRejected };
+        const { gone } = this;
+        const rows = gone.seqs.size > 0 ? [] : this.partOf(this.memory.all(), 0, db.mostBytes);
         const room = rows.length === 0 || this.makeRoom(db, rows);
         this.commit(
           db,
           true,
           (draft) => {
-            for (const { seq, reason } of rejected) db.bury(seq, reason, this.options.nowMs());
-            for (const { first, last } of ranges) db.remove(first, last);
-            for (const notice of notices) db.addNotice(notice);
+            this.takeOut(db);
+            this.notices.writeTo(db);
             if (this.isAged(db)) this.dropAged(db, draft);
             const [first, last] = [rows[0], rows.at(-1)];
             if (room) for (const row of rows) db.insert(row);
@@ -266,14 +276,27 @@ export class Keeper {
           rows,
         );
         for (const { seq } of rows) this.memory.remove(seq);
-        this.gone.clear();
-        this.goneRejected = [];
+        this.forgetGone();
         this.notices.clearMemory();
       }
     });
     if (this.memory.size > 0) return;
     if (this.disk.isSlow) this.disk.noteSpeed(this.options.monotonicMs() - started);
     if (this.loose && this.goesToDisk()) this.mark(true);
+  }
+
+  /** Inside a transaction: what was settled while the disk took nothing. */
+  private takeOut(db: OutboxDb): void {
+    const { seqs, rejected } = this.gone;
+    for (const { seq, reason } of rejected) db.bury(seq, reason, this.options.nowMs());
+    for (const { first, last } of seqs.all()) db.remove(first, last);
+    for (const letter of this.letters.all()) db.putDeadLetter(letter);
+    if (rejected.length + this.letters.size > 0) db.trimDeadLetters();
+  }
+
+  private forgetGone(): void {
+    this.gone = { seqs: new Ranges(), rejected: [] };
+    this.letters.clear();
   }
 
   /** What waited in memory was sent from there, so nothing is left to write: a commit tells how quick the disk is now. */
@@ -341,8 +364,14 @@ export class Keeper {
     this.disk.failed(error, `new records are kept in memory, at most ${this.options.memoryBytes} bytes`);
     // A full disk can still be read from; of any other fault, a new connection must not inherit anything.
     if (['full', 'read_only', 'locked'].includes(wordOf(error))) return;
-    this.db?.close();
+    if (this.db !== undefined) this.letGo(this.db);
+  }
+
+  /** Closes the file. SQLite takes its log away with the last connection: the mark must not say that there is one. */
+  private letGo(db: OutboxDb, clean = false): void {
     this.db = undefined;
+    this.mark(true, clean);
+    db.close();
   }
 
   /** Tries the disk again, where it takes nothing; everything goes over to it where it works. */
@@ -362,23 +391,24 @@ export class Keeper {
     const { file, prepare } = this.options;
     try {
       prepare();
-      this.db?.close();
-      this.db = undefined;
-      if (this.unread !== undefined) this.joinAtLast(this.unread);
+      if (this.db !== undefined) this.letGo(this.db);
+      if (this.unread !== undefined && !this.hasJoined()) this.joinAtLast(this.unread);
       else {
         finishReplacement(file);
         if (!existsSync(file)) throw new DamageError('the file is gone');
         this.db = this.reopen();
+        this.mark(true);
       }
     } catch (error) {
-      const isUnreadable = wordOf(error) === 'io' && this.disk.faultsInARow >= IO_FAULTS && this.unread === undefined;
+      const isUnreadable = wordOf(error) === 'io' && this.disk.faultsInARow >= IO_FAULTS;
       if (kindOf(error) !== 'damaged' && !isUnreadable) throw error;
-      this.repair(error);
+      if (this.unread === undefined) this.repair(error);
+      else this.joinAtLast(this.unread, messageOf(error));
     }
   }
 
   private spillAll(): void {
-    if (this.memory.size + this.gone.size + this.notices.size > 0) {
+    if (this.hasUnwritten) {
       this.spill();
       return;
     }
@@ -390,34 +420,20 @@ export class Keeper {
   private reopen(): OutboxDb {
     const db = new OutboxDb(this.options.file, this.options.maxBytes);
     try {
-      const { inDoubt } = this;
       if (db.persisted === undefined) throw new DamageError('the account is gone');
-      if (inDoubt !== undefined && db.persisted.version === inDoubt.after.version) {
-        const { last, produced } = this.account;
-        addDifference(this.account, inDoubt.before, inDoubt.after);
-        // What it added is in memory as well, under the same numbers: that copy holds.
-        Object.assign(this.account, { last, produced });
-      }
-      this.inDoubt = undefined;
-      const account = copyOf(this.account);
-      account.version = Math.max(account.version, db.persisted.version) + 1;
+      const { account, gone, inFile, isForeign } = this.doubt.resolve(this.account, this.gone, db, db.persisted);
+      this.account = account;
+      this.gone = gone;
+      // Another program may have taken them.
+      if (isForeign) this.outstanding.clear();
+      // Only what the file has: the rest follows at once.
       db.write(true, () => {
         db.remove(account.floor + 1, Number.MAX_SAFE_INTEGER);
-        const missing = waiting(account) - this.memory.size + this.gone.size - db.pending;
+        const missing = waiting(account) - this.memory.size + gone.seqs.size - db.pending;
         if (missing !== 0) throw new DamageError(`${missing} records are missing`);
-        // Only what the file has: the rest follows at once.
-        const there = { ...account };
-        db.save(
-          {
-            ...there,
-            delivered: there.delivered - this.gone.size + this.goneRejected.length,
-            rejected: withoutRejected(there.rejected, this.goneRejected),
-          },
-          this.memory.size,
-          this.ownTime(),
-        );
+        db.save(inFile, this.memory.size, this.ownTime());
       });
-      this.account = account;
+      this.doubt.settled(db.persisted);
       return db;
     } catch (error) {
       db.close();
@@ -433,10 +449,10 @@ export class Keeper {
     this.notices.forget();
     this.outstanding.clear();
     const draft = copyOf(this.account);
+    draft.version += 1;
     const notices: string[] = [];
     const salvage = replace(file, maxBytes, keep, nowMs(), (target, found) => {
-      for (const { seq, reason } of this.goneRejected) target.bury(seq, reason, nowMs());
-      for (const { first, last } of this.gone.all()) target.remove(first, last);
+      this.takeOut(target);
       target.remove(draft.floor + 1, Number.MAX_SAFE_INTEGER);
       const missing = waiting(draft) - this.memory.size - target.pending;
       if (missing > 0) {
@@ -444,18 +460,19 @@ export class Keeper {
         const below = { ...draft, last: Math.max(draft.first, draft.floor) };
         for (const gap of gapsOf(missing, 'corrupt', around(found, below), below)) notices.push(this.notices.text(gap));
       } else if (missing < 0) giveBack(draft, -missing);
-      draft.version += 1;
       for (const notice of notices) target.addNotice(notice);
       for (const [router, baseline] of new Map([...this.savedBaselines, ...this.changedBaselines])) target.setBaseline(router, baseline);
       this.options.wallClock?.forgetSaved();
       target.setLabel('kernel_boot', this.options.kernelBoot);
       target.setLabel('agent', this.options.agentId);
       target.save(draft, this.memory.size, this.ownTime());
+      // The new file may be in its place already when something after this fails.
+      this.doubt.commitFailed(this.account, draft, true);
     });
-    this.gone.clear();
-    this.goneRejected = [];
+    this.forgetGone();
+    this.notices.forgetConfirmed();
     this.account = draft;
-    this.inDoubt = undefined;
+    this.doubt.settled(copyOf(draft));
     this.db = new OutboxDb(file, maxBytes);
     this.repaired({ ...salvage, why: messageOf(error) });
     this.mark(true);
@@ -491,13 +508,14 @@ export class Keeper {
    * Starts on the file. Damage that shows only when it is used is answered like damage that shows at once.
    * @param account what the account is, given what was found
    */
-  private begin(account: (started: Started) => Account): void {
+  private begin(account: (started: Started) => Account, known?: string): void {
     const { file, maxBytes, keep, kernelBoot, nowMs, prepare } = this.options;
     prepare();
     const mark = this.unread === undefined ? this.highWater.last : this.unread.mark;
-    for (let damage: string | undefined; ; ) {
+    for (let damage = known; ; ) {
       const gapText = (gap: Gap) => this.notices.text(gap);
       const started = start({ file, maxBytes, keep, mark, kernelBoot, nowMs: nowMs(), damage, gapText });
+      this.untold = started.repaired ?? this.untold;
       try {
         this.account = account(started);
         this.takeStart(started);
@@ -512,7 +530,7 @@ export class Keeper {
   }
 
   /** Takes over what was found at the start. */
-  private takeStart({ db, gaps, told, repaired }: Started): void {
+  private takeStart({ db, gaps, told }: Started): void {
     const { kernelBoot, wallClock } = this.options;
     this.db = db;
     const before = db.ownTime();
@@ -521,21 +539,22 @@ export class Keeper {
     const meanwhile = before.boot === kernelBoot ? Math.max(0, monotonic - before.monotonic) : 0;
     this.time = { elapsed: before.elapsed + meanwhile, monotonic };
     this.savedBaselines = db.baselines();
-    wallClock?.restore(db.eras());
+    const up = wallClock?.restore(db.eras(), this.memory.size > 0) ?? 0;
+    for (const row of this.memory.all()) row.era += up;
     this.reserved = this.account.last;
     this.commit(db, true, () => {
       db.setClean(false);
       db.setLabel('kernel_boot', kernelBoot);
       db.setLabel('agent', this.options.agentId);
       const oldest = db.read(0, Number.MAX_SAFE_INTEGER, 1).rows[0];
-      const era = oldest?.era ?? wallClock?.era ?? 0;
+      const era = oldest?.era ?? this.memory.oldest?.era ?? wallClock?.era ?? 0;
       db.dropErasBelow(era);
       wallClock?.dropBelow(era);
       for (const gap of gaps) this.notices.tell(db, gap);
     });
     this.notices.forget();
     this.reserve(0, this.options.durability === 'on-outage', true);
-    if (repaired !== undefined) this.repaired(repaired);
+    this.tellRepair();
     for (const { first, last, count, reason } of [...told, ...gaps]) {
       this.report('warn', `numbers ${first} to ${last}: ${count === 0 ? 'passed over' : `${count} records lost at most`} (${reason})`, {
         first,
@@ -546,10 +565,33 @@ export class Keeper {
     }
   }
 
+  private tellRepair(): void {
+    const { untold } = this;
+    this.untold = undefined;
+    if (untold !== undefined) this.repaired(untold);
+  }
+
+  /** Whether the commit that joined the file was made, although it failed: then the account goes on from there. */
+  private hasJoined(): boolean {
+    // Not before: the log has to be looked at before SQLite does.
+    if (!this.doubt.mayHaveJoined || !existsSync(this.options.file)) return false;
+    const db = new OutboxDb(this.options.file, this.options.maxBytes);
+    const { persisted } = db;
+    db.close();
+    const account = persisted && this.doubt.joined(this.account, persisted);
+    if (account === undefined) return false;
+    this.account = account;
+    this.doubt.settled(persisted);
+    this.unread = undefined;
+    this.tellRepair();
+    return true;
+  }
+
   /** The file can be used at last: what this life has done meanwhile is added to what the file says. */
-  private joinAtLast(unread: NonNullable<Keeper['unread']>): void {
+  private joinAtLast(unread: NonNullable<Keeper['unread']>, damage?: string): void {
     const own = this.account;
     const kept = new Map(this.changedBaselines);
+    this.doubt.willJoin(own);
     try {
       this.begin((started) => {
         const account = copyOf(started.account);
@@ -561,7 +603,7 @@ export class Keeper {
         account.version = Math.max(account.version, own.version) + 1;
         account.floor = (this.memory.oldest?.seq ?? account.last + 1) - 1;
         return account;
-      });
+      }, damage);
     } catch (error) {
       this.account = own;
       throw error;
@@ -591,7 +633,7 @@ export class Keeper {
         reserved: this.reserved,
         loose: this.loose,
         clean,
-        opened: this.unread === undefined,
+        opened: this.db !== undefined,
         durability: this.options.durability,
         boot: this.options.kernelBoot,
       },

@@ -2,13 +2,16 @@
  * The outbox's part in memory: a bounded ring. It holds what waits for the disk (durability `on-outage`), and what comes in while the disk
  * is full, read-only, failing or slow. Its numbers are above all those in the database.
  */
-import type { Row } from './database.ts';
+import type { DeadLetter, Row } from './database.ts';
 import { sizeOf } from './database.ts';
 
 export type Policy = 'drop-oldest' | 'drop-newest' | 'thin-out';
 
 /** Beside its texts, what a record takes in memory [bytes], about. */
 const OVERHEAD = 160;
+const MOST_LETTERS = 1000;
+/** Of the memory that records may take. */
+const LETTERS_SHARE = 0.25;
 
 export class MemoryRing {
   private readonly rows = new Map<number, Row>();
@@ -65,7 +68,8 @@ export class MemoryRing {
    */
   makeRoom(row: Row, maxBytes: number, policy: Policy): number[] {
     const gone: number[] = [];
-    if (policy === 'drop-newest') return gone;
+    // What an empty ring would not hold must not drive out what is there.
+    if (policy === 'drop-newest' || costOf(row) > maxBytes) return gone;
     if (policy === 'thin-out' && !this.fits(row, maxBytes)) gone.push(...this.thin());
     while (this.rows.size > 0 && !this.fits(row, maxBytes)) {
       const oldest = this.oldest;
@@ -92,6 +96,35 @@ export class MemoryRing {
   }
 }
 
-function costOf(row: Row): number {
+/** Dead letters that wait for the disk, the newest ones. */
+export class Letters {
+  private readonly letters: DeadLetter[] = [];
+  private bytesUsed = 0;
+
+  get size(): number {
+    return this.letters.length;
+  }
+
+  add(letter: DeadLetter, maxBytes: number): void {
+    this.letters.push(letter);
+    this.bytesUsed += costOf({ ...letter, boot: letter.reason });
+    while (this.letters.length > MOST_LETTERS || this.bytesUsed > maxBytes * LETTERS_SHARE) {
+      const oldest = this.letters.shift();
+      if (oldest === undefined) break;
+      this.bytesUsed -= costOf({ ...oldest, boot: oldest.reason });
+    }
+  }
+
+  all(): readonly DeadLetter[] {
+    return this.letters;
+  }
+
+  clear(): void {
+    this.letters.length = 0;
+    this.bytesUsed = 0;
+  }
+}
+
+function costOf(row: Pick<Row, 'boot' | 'topic' | 'key' | 'body'>): number {
   return sizeOf(row) + OVERHEAD;
 }

@@ -27,6 +27,7 @@ import type { Db } from '../../common/sqlite.ts';
 import type { Era } from '../wall-clock.ts';
 import { type Account, add, isSound, newAccount } from './account.ts';
 import { crcOf, type DeadLetter, OutboxDb, PAGE, type Row } from './database.ts';
+import { wordOf } from './faults.ts';
 import { syncDir } from './high-water.ts';
 
 export interface Range {
@@ -154,7 +155,13 @@ function withReadable<T>(file: string, read: (db: Db) => T): T | undefined {
   const dir = mkdtempSync(join(dirname(file), '.salvage-'));
   try {
     const copy = join(dir, 'outbox.db');
-    copyFileSync(file, copy, constants.COPYFILE_FICLONE);
+    try {
+      copyFileSync(file, copy, constants.COPYFILE_FICLONE);
+    } catch (error) {
+      // A bad place on the disk stays bad: waiting for it would be for ever.
+      if (wordOf(error) === 'io') return undefined;
+      throw error;
+    }
     graftFirstPage(copy, join(dir, 'template.db'));
     const grafted = openReadable(copy);
     if (grafted === undefined) return undefined;

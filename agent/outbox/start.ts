@@ -97,7 +97,8 @@ export function start(options: StartOptions): Started {
     result = reconcile({ ...options, ...salvage, stored, damaged: true });
     // In one transaction: an account that owns up to losses is never without the notices of them.
     for (const gap of result.gaps) target.addNotice(gapText(gap));
-    target.save({ ...result.account, floor: result.account.last }, 0, { elapsed: target.ownTime().elapsed, monotonic: 0 });
+    // Its time goes on where the newest record that was saved has it: with none of its own, no record would ever be too old.
+    target.save({ ...result.account, floor: result.account.last }, 0, { elapsed: target.newestElapsed(), monotonic: 0 });
   });
   if (result === undefined) throw new Error('the new file was made without its account');
   return { db: new OutboxDb(file, maxBytes), account: result.account, gaps: [], told: result.gaps, repaired: { ...salvage, why } };
