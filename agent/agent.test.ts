@@ -51,7 +51,6 @@ test.each([
     { routers: [{ r1: LO }], agent: { uplink: 'kafka' }, kafka: { sasl: { username: 'edge', password_file: 'missing' } } },
     /^kafka\.sasl\.password_file: cannot read .*missing \(ENOENT\)/,
   ],
-  ['with no routers', { routers: [] }, /ndt\.json names no routers: add some to "routers", or stop the agent$/],
   [
     'with a router that cannot be made',
     { routers: [{ r1: LO }, { tm: { test_metrics: true } }] },

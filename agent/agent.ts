@@ -454,8 +454,6 @@ async function makeUplink(loaded: Loaded, agentId: string, boot: string, log: Lo
 
 /** What stays as it is for the life of the process. */
 function refuseChange(old: Loaded, next: Loaded): void {
-  if (next.routers.length === 0)
-    throw new NdtError('CONFIG', `${next.file ?? 'the configuration'} names no routers: add some to "routers", or stop the agent`);
   const fixed: Array<[string, (loaded: Loaded) => unknown]> = [
     ['data_dir', (l) => pathOf(l, l.config.data_dir)],
     ['agent.id', (l) => agentIdOf(l.config)],

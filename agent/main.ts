@@ -3,7 +3,7 @@
 import './memory.ts';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Args, CONFIG_OPTIONS, main, textOption } from '../common/cli.ts';
-import { loadConfig, secretOf } from '../common/config.ts';
+import { type Loaded, loadConfig, secretOf } from '../common/config.ts';
 import { EXIT, messageOf, NdtError } from '../common/errors.ts';
 import { printRecord } from '../common/record.ts';
 import { runCommand } from '../common/service.ts';
@@ -18,11 +18,14 @@ import { inventoryCommand, inventoryExamples } from './inventory/command.ts';
 import { systemClock } from './source.ts';
 import { createSource } from './sources.ts';
 
+function requireRouters({ routers, file }: Loaded): void {
+  if (routers.length === 0) throw new NdtError('CONFIG', `${file ?? 'the configuration'} names no routers: add some to "routers"`);
+}
+
 /** One round over all routers, raw records or (with --processed, after one interval) processed ones, a line each. */
 async function once(args: Args): Promise<number> {
   const loaded = loadConfig(textOption(args, 'config'));
-  if (loaded.routers.length === 0)
-    throw new NdtError('CONFIG', `${loaded.file ?? 'the configuration'} names no routers: add some to "routers"`);
+  requireRouters(loaded);
   const results = await Promise.allSettled(
     loaded.routers.map(async (router) => {
       const source = createSource(router, loaded);
@@ -70,8 +73,7 @@ void main(
         summary: 'watch the routers of the configuration until stopped',
         routersInForce,
         check: async (loaded) => {
-          if (loaded.routers.length === 0)
-            throw new NdtError('CONFIG', `${loaded.file ?? 'the configuration'} names no routers: add some to "routers"`);
+          requireRouters(loaded);
           // Also what stands beside the configuration: test metrics, secrets, certificates.
           for (const router of loaded.routers) createSource(router, loaded).close();
           const { http, uplink } = loaded.config.agent;

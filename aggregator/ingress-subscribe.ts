@@ -4,7 +4,6 @@
  *
  * Who an agent is, is told by its topic here: the broker's access list has to see to it that each agent can publish to its own only.
  */
-
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withoutPassword } from '../common/address.ts';
 import type { Loaded } from '../common/config.ts';

@@ -2,7 +2,6 @@
  * A connection to an MQTT 3.1.1 broker, made once: mqtt.js' own reconnecting and resending is slow and cannot be held back, so whoever
  * uses this makes a new connection when the old one is lost, and sends again what was not acknowledged.
  */
-
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { checkServerIdentity, connect as connectTls } from 'node:tls';
 import type { IClientOptions, IPublishPacket, MqttClient } from 'mqtt';

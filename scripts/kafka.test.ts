@@ -8,6 +8,8 @@ import { describe, expect, it } from 'vitest';
 import { busOn } from '../test/kafka-bus.ts';
 import { freePort } from '../test/ports.ts';
 import { canStartKafka, NEEDS_OWN_KAFKA } from '../test/real/kafka.ts';
+import { tempDir } from '../test/tempdir.ts';
+import { freePort as nextFreePort } from './start/child.ts';
 
 const program = fileURLToPath(new URL('kafka.ts', import.meta.url));
 
@@ -50,6 +52,27 @@ describe.skipIf(!canStartKafka)(`npm run kafka${NEEDS_OWN_KAFKA}`, () => {
     }
   }, 90_000);
 });
+
+it('chooses ports up to the last one there is', async () => {
+  expect(await nextFreePort(65_535)).toBe(65_535);
+  await expect(nextFreePort(65_535)).rejects.toThrow('no port of 127.0.0.1 from 65535 to 65535 can be had');
+});
+
+it.skipIf(!canStartKafka)(
+  `serves on the last port as well${NEEDS_OWN_KAFKA}`,
+  async () => {
+    const data = ['--data', tempDir()];
+    try {
+      expect(await kafka(['start', ...data, '--port', '65535'])).toMatchObject({
+        code: 0,
+        out: expect.stringContaining('Kafka serves at 127.0.0.1:65535 '),
+      });
+    } finally {
+      await kafka(['stop', ...data]);
+    }
+  },
+  90_000,
+);
 
 it('says what is missing, and what it does not understand', async () => {
   const bare = { ...process.env, PATH: dirname(process.execPath) };

@@ -49,7 +49,8 @@ async function start(args: Args): Promise<number> {
   const port = given === undefined ? await freePort(PORT) : portOf(given);
   if (await takesConnections(port))
     throw new NdtError('CANNOT_CREATE', `something listens on port ${port} already: stop it, or give another port with --port`);
-  const spec = { dir, port, controllerPort: await freePort(port + 1), properties: propertiesOf(textOption(args, 'set')), detached: true };
+  const controllerPort = await freePort(port < 65_535 ? port + 1 : PORT + 1);
+  const spec = { dir, port, controllerPort, properties: propertiesOf(textOption(args, 'set')), detached: true };
   await formatBroker(spec);
   const from = statSync(brokerLog(dir), { throwIfNoEntry: false })?.size ?? 0;
   const child = await spawnBroker(spec);

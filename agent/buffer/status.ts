@@ -1,5 +1,4 @@
 /** `buffer status`: how much waits, how long the buffer still lasts, and with `--watch` how a backlog goes down. */
-
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withoutPassword } from '../../common/address.ts';
 import { EXIT } from '../../common/errors.ts';

@@ -4,7 +4,6 @@
  * Over MQTT a second connection with the agent's client id would put the running agent out. So where it runs, and is connected, its
  * word is taken; only where it is not connected itself does the doctor try, to learn why.
  */
-
 import { X509Certificate } from 'node:crypto';
 import { withoutPassword } from '../../common/address.ts';
 import { batchTopic } from '../../common/batch.ts';

@@ -1,5 +1,4 @@
 /** How we prove who we are to Prometheus. Files are read anew, so that a renewed password, token or certificate needs no restart. */
-
 import type { ConnectionOptions } from 'node:tls';
 import { withoutPassword } from '../../common/address.ts';
 import { type Loaded, readSetting, secretOf } from '../../common/config.ts';

@@ -107,15 +107,13 @@ const given = new Set<number>();
  * one may be taken before our program gets it.
  */
 export async function freePort(wanted: number): Promise<number> {
-  for (let port = wanted; port < wanted + NEXT_PORTS; port += 1) {
+  const end = Math.min(wanted + NEXT_PORTS, 65_536);
+  for (let port = wanted; port < end; port += 1) {
     if (given.has(port) || !(await isFree(port))) continue;
     given.add(port);
     return port;
   }
-  throw new NdtError(
-    'CANNOT_CREATE',
-    `no port of 127.0.0.1 from ${wanted} to ${wanted + NEXT_PORTS - 1} can be had: check the limits of this user`,
-  );
+  throw new NdtError('CANNOT_CREATE', `no port of 127.0.0.1 from ${wanted} to ${end - 1} can be had: check the limits of this user`);
 }
 
 async function isFree(port: number): Promise<boolean> {

@@ -319,6 +319,8 @@ describe('reloading', () => {
     await agent.says('the new configuration is refused and the old one stays in force');
     put('..v4', { ...good, experiment_id: 'four', data_dir: 'elsewhere' });
     await agent.says('data_dir cannot change while the agent runs');
+    put('..v4b', { ...good, experiment_id: 'four', routers: [] });
+    await agent.says('names no routers: add some to');
     put('..v5', { ...good, experiment_id: 'five' });
     agent.child.kill('SIGHUP');
     await until(() => experiments().has('five'), 'records of the fifth configuration');
