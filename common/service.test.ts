@@ -38,6 +38,24 @@ test('SIGHUP while a program starts is a reload, and not its end', async () => {
   expect(await program.stop()).toEqual({ code: 0, signal: null });
 });
 
+// Without a listener a container's first process does not even hear it.
+test('SIGTERM while a program starts ends it as soon as it has', async () => {
+  const { program, open } = await starting();
+  program.child.kill('SIGTERM');
+  await program.says('stopping (SIGTERM)');
+  program.child.kill('SIGHUP');
+  open();
+  expect(await program.exited).toEqual({ code: 0, signal: null });
+  expect(program.log).toMatch(/started[\s\S]*stopped/);
+  expect(program.log).not.toMatch(/reload/);
+});
+
+test('SIGTERM ends a program that does not get up', async () => {
+  const { program } = await starting();
+  expect(await program.stop()).toEqual({ code: 1, signal: null });
+  expect(program.log).toContain('did not stop within 5 s');
+});
+
 test('a reload that does not end does not keep a program from its end', async () => {
   const { program, configure, open } = await starting();
   open();
@@ -47,4 +65,14 @@ test('a reload that does not end does not keep a program from its end', async ()
   await program.says('goes over to stuck');
   expect(await program.stop()).toEqual({ code: 1, signal: null });
   expect(program.log).toContain('did not stop within 5 s');
+});
+
+test('a program that has stopped and does not end is ended', async () => {
+  const { program, configure, open } = await starting();
+  open();
+  await program.says('started');
+  configure('leak');
+  await program.says('goes over to leak');
+  expect(await program.stop()).toEqual({ code: 1, signal: null });
+  expect(program.log).toMatch(/"stopped"[\s\S]*did not stop within 5 s/);
 });

@@ -68,9 +68,13 @@ async function run(spec: ServiceSpec, args: Args): Promise<number> {
   // Looked at and listened for from before the start on: what changes meanwhile, or is asked for, is done after it.
   const begun = Promise.withResolvers<Service>();
   let reloading = Promise.resolve();
+  let ending = false;
   const reload = (why: string) => {
     reloading = reloading.then(async () => {
       const service = await begun.promise;
+      // It would set up again what the end takes down.
+      if (ending) return;
+      log.info(`reloading (${why})`);
       await manager?.reloading();
       try {
         const next = loadConfig(file);
@@ -87,23 +91,24 @@ async function run(spec: ServiceSpec, args: Args): Promise<number> {
   };
   process.on('SIGHUP', () => reload('SIGHUP'));
   const unwatch = loaded.file === undefined ? () => {} : watchFile(loaded.file, () => reload('the file changed'));
+  const stopped = stopSignal(log, args.values['with-stdin'] === true).then((signal) => {
+    ending = true;
+    unwatch();
+    log.info(`stopping (${signal})`);
+    // Also where everything has been taken down and something keeps the process alive all the same.
+    setTimeout(() => {
+      log.error(`did not stop within ${STOP_MS / 1000} s, ending now; nothing accepted is lost`);
+      process.exit(EXIT.failed);
+    }, STOP_MS).unref();
+  });
   const service = await spec.start(loaded, log, args);
   const observed: Observed = { status: () => service.status?.() ?? 'runs', stuck: () => service.stuck?.() ?? [] };
-  const stopped = stopSignal(log, args.values['with-stdin'] === true);
-  void manager?.ready(observed);
+  if (!ending) void manager?.ready(observed);
   begun.resolve(service);
-  const signal = await stopped;
-  unwatch();
-  log.info(`stopping (${signal})`);
-  const late = setTimeout(() => {
-    log.error(`did not stop within ${STOP_MS / 1000} s, ending now; nothing accepted is lost`);
-    process.exit(EXIT.failed);
-  }, STOP_MS);
-  late.unref();
+  await stopped;
   await reloading;
   void manager?.stopping();
   await service.stop();
-  clearTimeout(late);
   log.info('stopped');
   return EXIT.ok;
 }
