@@ -81,12 +81,13 @@ describe('draining', () => {
     outbox.append(records(1000));
     outbox.markReplayed();
     const peer = new Peer();
-    running(outbox, peer, { replay: { order: 'fresh-first', rate: 2000 } });
+    running(outbox, peer, { replay: { order: 'fresh-first', rate: 500 } });
     const started = performance.now();
     for (let i = 0; i < 20; i += 1) {
       const seq = outbox.append([record(`fresh ${i}`)]);
-      await until(() => peer.numbers.includes(seq), 'the fresh record', 1000);
+      await until(() => peer.numbers.includes(seq), 'the fresh record');
     }
+    expect(outbox.stats().backlog).toBeGreaterThan(0);
     await until(() => outbox.ledger().pending === 0, 'the backlog');
     const seconds = (performance.now() - started) / 1000;
     const all = peer.batches.flatMap(({ entries }) => entries.filter(({ seq }) => seq > 0));
@@ -95,8 +96,8 @@ describe('draining', () => {
     expect(all.filter(({ seq }) => seq >= FIRST + 1000).map(({ seq }) => seq)).toEqual(
       Array.from({ length: 20 }, (_, i) => FIRST + 1000 + i),
     );
-    expect(seconds).toBeGreaterThan(0.2);
-    expect(seconds).toBeLessThan(2);
+    expect(seconds).toBeGreaterThan(0.8);
+    expect(seconds).toBeLessThan(10);
   });
 
   it('fifo: strictly in order', async () => {

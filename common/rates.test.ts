@@ -52,7 +52,8 @@ describe('counters', () => {
   it('of millions of digits are none, and found out at once', () => {
     const started = performance.now();
     expect(parseCounter('9'.repeat(4_000_000))).toBeUndefined();
-    expect(performance.now() - started).toBeLessThan(50);
+    // As a number they would take several seconds.
+    expect(performance.now() - started).toBeLessThan(1000);
     expect(parseCounter(`${'0'.repeat(80)}7`)).toBe(7n);
   });
   it('are paired by label, never by place', () => {

@@ -157,7 +157,7 @@ describe.skipIf(!canStartKafka || !hasKcat)(`the uplink to Kafka${NEEDS_OWN_KAFK
     const started = performance.now();
     expect(await sending).toMatchObject({ reason: 'closed' });
     await uplink.close();
-    expect(performance.now() - started).toBeLessThan(1000);
+    expect(performance.now() - started).toBeLessThan(5000);
   });
 });
 

@@ -1,5 +1,4 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it, onTestFinished } from 'vitest';
 import { Pair } from '../programs.ts';
 import { hasNodeExporter, startNodeExporter } from '../real/node-exporter.ts';
@@ -76,7 +75,11 @@ it.skipIf(!canNamespace || !hasNodeExporter)(
     });
     await new Promise((resolve) => sender.once('close', resolve));
     expect(Number(sent)).toBe(PER_SECOND * SECONDS);
-    await sleep(2500);
+    const endedMs = Date.now();
+    await until(
+      async () => Number((await stored()).at(-1)?.record.epoch_timestamp) * 1000 > endedMs,
+      'a record of the time after the traffic',
+    );
 
     const records = await stored();
     const first = records[0];
