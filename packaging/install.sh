@@ -166,14 +166,14 @@ install_service() {
       fill "$unit"
       if live; then
         systemctl daemon-reload
-        systemctl try-restart "$PACKAGE.service"
+        systemctl try-restart "$PACKAGE.service" || why="journalctl -u $PACKAGE says why"
       fi
       next="systemctl enable --now $PACKAGE"
       ;;
     openrc | procd)
       put "$PACKAGE.$init" "$script" 0755
       fill "$script"
-      if live && [ "$action" = install ] && running; then "$script" restart; fi
+      if live && [ "$action" = install ] && running; then "$script" restart || why="$bin/$PACKAGE run --check --config /etc/ndt/$PROGRAM.json says why"; fi
       next="rc-update add $PACKAGE default && rc-service $PACKAGE start"
       if [ "$init" = procd ]; then next="$script enable && $script start"; fi
       ;;
@@ -224,10 +224,12 @@ if [ "$action" = install ]; then
   else put "$PROGRAM.json" "/etc/ndt/$PROGRAM.json" 0644
   fi
   make_user
+  why=
   install_service
   case $(readlink -f "$root/var/lib") in
     "$root"/tmp/* | /tmp/*) say "/var/lib is in memory here: set data_dir in /etc/ndt/$PROGRAM.json to a folder of $PACKAGE on flash or a disk, or a reboot loses what waits" ;;
   esac
+  [ -z "$why" ] || fail "$PACKAGE is installed, and does not start with the configuration and data that were there: $why"
   say "$PACKAGE is installed. Say in /etc/ndt/$PROGRAM.json what it is to do, then: $next"
   exit 0
 fi

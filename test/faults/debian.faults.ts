@@ -2,25 +2,22 @@
  * The Debian packages on a Debian machine that was made for the purpose: real apt, dpkg and systemd, the released binaries, and a cable
  * to an aggregator outside that can be cut.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import Database from 'better-sqlite3';
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import pkg from '../../package.json' with { type: 'json' };
 import { built, makeArchive, makeDeb } from '../../scripts/deb/build.ts';
 import { findProgram } from '../../scripts/programs.ts';
+import { aggregatorOutside, configure, differences, everything, expectAllOutside, ledger, numbersOutside } from '../installed.ts';
 import { buildPackage, canPackage } from '../package.ts';
-import { fromSources, Pair } from '../programs.ts';
 import { buildRoot, DebianMachine, hasMachine, NEEDS_MACHINE, OUTSIDE } from '../real/debian-machine.ts';
-import { tempDir } from '../tempdir.ts';
 import { until } from '../until.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const ARCH = process.arch === 'arm64' ? 'arm64' : 'x64';
 const LINTIAN = findProgram('lintian');
-const PASSWORD = 'a password that only root may read';
 const NEXT = pkg.version.replace(/\d+$/, (patch) => String(Number(patch) + 1));
 
 describe.skipIf(!hasMachine || !canPackage)(`the Debian packages${NEEDS_MACHINE}`, () => {
@@ -70,7 +67,7 @@ describe.skipIf(!hasMachine || !canPackage)(`the Debian packages${NEEDS_MACHINE}
 
   test('an agent is installed, ships, is upgraded with records waiting, and goes without a trace; nothing is lost', async () => {
     const outside = await aggregatorOutside(machine);
-    const stored = () => new Set(outside.stored('processed').map(({ seq }) => seq));
+    const stored = () => numbersOutside(outside);
 
     await install(debs.agent);
     expect(await machine.show('ndt-agent', 'UnitFileState')).toBe('disabled');
@@ -86,7 +83,7 @@ describe.skipIf(!hasMachine || !canPackage)(`the Debian packages${NEEDS_MACHINE}
     for (const capabilities of ['CapPrm', 'CapEff', 'CapBnd']) expect(status).toMatch(new RegExp(`^${capabilities}:\\s+0+$`, 'm'));
 
     // A reload is one process, told and done.
-    configure(machine, outside.mqttPort, 0.1);
+    configure(machine, outside.mqttPort, { interval: 0.1 });
     await machine.run('systemctl', 'reload', 'ndt-agent');
     await until(async () => (await journal(machine)).includes('configuration reloaded'), 'the agent to have reloaded');
     expect(await machine.show('ndt-agent', 'MainPID')).toBe(pid);
@@ -116,15 +113,9 @@ describe.skipIf(!hasMachine || !canPackage)(`the Debian packages${NEEDS_MACHINE}
     await until(() => ledger(machine).pending < 20, 'the buffer to be empty', 60_000);
     await machine.run('systemctl', 'stop', 'ndt-agent');
 
-    const { first, last, pending } = ledger(machine);
-    // An inventory has a number like every other record; the confined service can make one.
-    const kept = new Set([...stored(), ...outside.inventories().map(({ seq }) => seq)]);
-    expect(kept.size).toBeGreaterThan(stored().size);
-    const lost = Array.from({ length: last - first + 1 - pending }, (_, i) => first + i).filter((seq) => !kept.has(seq));
-    expect(lost).toEqual([]);
-    expect(kept.size).toBeGreaterThan(waiting.pending);
-    console.log(`${kept.size} records arrived, ${waiting.pending} of them after the upgrade; 0 lost`);
-    expect(outside.stored('processed').length + outside.inventories().length).toBe(kept.size);
+    const arrived = expectAllOutside(machine, outside);
+    expect(arrived).toBeGreaterThan(waiting.pending);
+    console.log(`${arrived} records arrived, ${waiting.pending} of them after the upgrade; 0 lost`);
 
     await machine.run('apt-get', 'remove', '-y', '-q', 'ndt-agent');
     expect(existsSync(join(machine.root, 'var/lib/ndt-agent/agent/outbox.db'))).toBe(true);
@@ -196,6 +187,8 @@ describe.skipIf(!hasMachine || !canPackage)(`the Debian packages${NEEDS_MACHINE}
     await machine.run(`${folder}/install.sh`);
     expect(await machine.show('ndt-agent', 'MainPID')).not.toBe(pid);
     expect(await machine.show('ndt-agent', 'ActiveState')).toBe('active');
+    writeFileSync(join(machine.root, 'etc/ndt/agent.json'), '{ "no_such_option": 1 }');
+    expect(await machine.tries(`${folder}/install.sh`)).toContain('is installed, and does not start');
     await machine.run(`${folder}/install.sh`, '--purge');
     expect(differences(before, everything(machine.root))).toEqual([]);
   }, 120_000);
@@ -211,71 +204,6 @@ describe.skipIf(!hasMachine || !canPackage)(`the Debian packages${NEEDS_MACHINE}
   }, 120_000);
 });
 
-/** An aggregator at the cable's other end, which knows the machine's agent by its password. */
-async function aggregatorOutside(machine: DebianMachine): Promise<Pair> {
-  const pair = await Pair.make(tempDir(), {
-    aggregator: { mqtt: { host: OUTSIDE, users: { 'router-7': { password: PASSWORD } } } },
-  });
-  const { command, env } = fromSources('aggregator');
-  onTestFinished(() => pair.stop());
-  pair.origin.aggregator = { command: ['ip', 'netns', 'exec', machine.outside, ...command], env };
-  await pair.aggregator();
-  return pair;
-}
-
-/** What a person would write: who it is, where the aggregator is, and the password where only root reads it. */
-function configure(machine: DebianMachine, port: number, interval = 0.2): void {
-  const config = {
-    polling_interval: interval,
-    data_dir: '/var/lib/ndt-agent',
-    log: { format: 'json' },
-    agent: { id: 'router-7' },
-    mqtt: { url: `mqtt://${OUTSIDE}:${port}`, password_file: '/run/credentials/ndt-agent.service/secret_mqtt', timeout: 2 },
-    routers: [{ 'router-7': { source: 'procfs' } }],
-  };
-  writeFileSync(join(machine.root, 'etc/ndt/agent.json'), JSON.stringify(config, null, 2));
-  writeFileSync(join(machine.root, 'etc/ndt/credentials/agent/mqtt'), PASSWORD, { mode: 0o600 });
-}
-
 async function journal(machine: DebianMachine): Promise<string> {
   return await machine.run('journalctl', '--no-pager', '-o', 'cat', '-u', 'ndt-agent');
-}
-
-/** The agent's ledger, from its file: its numbers, and how many records wait. */
-function ledger(machine: DebianMachine): { first: number; last: number; pending: number } {
-  const db = new Database(join(machine.root, 'var/lib/ndt-agent/agent/outbox.db'), { readonly: true });
-  try {
-    const meta = (name: string) => (db.prepare('SELECT value FROM meta WHERE name = ?').get(name) as { value: number }).value;
-    const { n } = db.prepare('SELECT count(*) AS n FROM records').get() as { n: number };
-    return { first: meta('first_seq'), last: meta('last_seq'), pending: n };
-  } finally {
-    db.close();
-  }
-}
-
-/** What came and what went. */
-function differences(before: string[], now: string[]): string[] {
-  const [old, current] = [new Set(before), new Set(now)];
-  return [
-    ...now.filter((path) => !old.has(path)).map((path) => `+ ${path}`),
-    ...before.filter((path) => !current.has(path)).map((path) => `- ${path}`),
-  ];
-}
-
-/** What logs, caches and the package manager's own records hold is theirs. */
-const OTHERS =
-  /^(proc|sys|dev|run|tmp|opt\/debs|var\/(log|cache|tmp|backups)|var\/lib\/(apt|dpkg|systemd|private)|etc\/(passwd|group|shadow|gshadow)-?|etc\/\.pwd\.lock)(\/|$)/;
-
-/** Every path of a machine, with its users and groups. */
-function everything(machine: string): string[] {
-  const found = execFileSync('find', [machine, '-xdev', '-printf', '%P\\n'], { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
-  const paths = found.split('\n').filter((path) => path !== '' && !OTHERS.test(path));
-  const accounts = ['passwd', 'group', 'shadow', 'gshadow'].flatMap((file) =>
-    existsSync(join(machine, 'etc', file))
-      ? readFileSync(join(machine, 'etc', file), 'utf8')
-          .split('\n')
-          .map((line) => `${file}: ${line.split(':')[0]}`)
-      : [],
-  );
-  return [...paths, ...accounts].sort();
 }

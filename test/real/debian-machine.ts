@@ -1,6 +1,6 @@
 /**
  * A Debian machine of a test's own: a root file system made by debootstrap (once, then copied), booted with systemd-nspawn, with a
- * cable to a network namespace outside. Real systemd, dpkg and apt. Needs root.
+ * cable to a network namespace outside. Real systemd or OpenRC, dpkg and apt. Needs root.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
@@ -32,18 +32,47 @@ function release(): { codename: string; mirror: string } {
   return { codename, mirror };
 }
 
+export type Init = 'systemd' | 'openrc';
+
+/** Who starts what on a machine: its program, the name of its process, whether it has got up, and how the machine is switched off. */
+const INITS = {
+  systemd: {
+    command: ['-b'],
+    comm: 'systemd',
+    state: 'systemctl is-system-running',
+    up: /running|degraded/,
+    powerOff: 'systemctl poweroff',
+  },
+  openrc: {
+    command: ['/sbin/openrc-init'],
+    comm: 'openrc-init',
+    state: 'rc-status --runlevel',
+    up: /^default$/,
+    powerOff: 'openrc-shutdown --poweroff now',
+  },
+} as const;
+
 /** Makes the root file system when that was not done yet: a minute, and 80 MB from the mirror. */
-export async function buildRoot(): Promise<string> {
+export async function buildRoot(init: Init = 'systemd'): Promise<string> {
   const { codename, mirror } = release();
-  const built = join(DIR, codename);
+  if (init === 'systemd')
+    return await builtOnce(codename, (work) => long('debootstrap', '--variant=minbase', `--include=${INCLUDE}`, codename, work, mirror));
+  const base = await buildRoot();
+  return await builtOnce(`${codename}-${init}`, async (work) => {
+    await long('cp', '-a', '--reflink=auto', `${base}/.`, work);
+    const install = `apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends ${init}`;
+    await long('chroot', work, 'sh', '-c', install);
+  });
+}
+
+/** A root file system that is there whole or not at all. */
+async function builtOnce(name: string, build: (work: string) => Promise<void>): Promise<string> {
+  const built = join(DIR, name);
   if (existsSync(built)) return built;
   mkdirSync(DIR, { recursive: true });
   const work = mkdtempSync(join(DIR, 'build-'));
   try {
-    await run('debootstrap', ['--variant=minbase', `--include=${INCLUDE}`, codename, work, mirror], {
-      timeout: 600_000,
-      maxBuffer: 64 * 1024 * 1024,
-    });
+    await build(work);
     // It is to be the machine's `/`, where every user goes.
     chmodSync(work, 0o755);
     renameSync(work, built);
@@ -51,6 +80,10 @@ export async function buildRoot(): Promise<string> {
     rmSync(work, { recursive: true, force: true });
   }
   return built;
+}
+
+async function long(command: string, ...args: string[]): Promise<void> {
+  await run(command, args, { timeout: 600_000, maxBuffer: 64 * 1024 * 1024 });
 }
 
 /** Addresses of the cable's two ends. */
@@ -63,19 +96,21 @@ export class DebianMachine {
   /** Network namespace at the cable's other end. */
   readonly outside: string;
   private readonly inside: string;
+  private readonly init: (typeof INITS)[Init];
   private nspawn: ChildProcess | undefined;
   private leader = 0;
   private said = '';
 
-  private constructor(root: string) {
+  private constructor(root: string, init: Init) {
     this.root = root;
+    this.init = INITS[init];
     this.inside = `ndt-in-${process.pid}`;
     this.outside = `ndt-out-${process.pid}`;
   }
 
-  static async boot(): Promise<DebianMachine> {
-    const built = await buildRoot();
-    const machine = new DebianMachine(join(mkdtempSync(join(tmpdir(), 'ndt-machine-')), 'root'));
+  static async boot(init: Init = 'systemd'): Promise<DebianMachine> {
+    const built = await buildRoot(init);
+    const machine = new DebianMachine(join(mkdtempSync(join(tmpdir(), 'ndt-machine-')), 'root'), init);
     try {
       await run('cp', ['-a', '--reflink=auto', built, machine.root]);
       await machine.lay();
@@ -104,30 +139,26 @@ export class DebianMachine {
 
   private async start(): Promise<void> {
     const args = ['--quiet', '--register=no', '--keep-unit', '--console=pipe', `--network-namespace-path=/run/netns/${this.inside}`];
-    this.nspawn = spawn('systemd-nspawn', [...args, '-D', this.root, '-b'], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.nspawn = spawn('systemd-nspawn', [...args, '-D', this.root, ...this.init.command], { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.nspawn.stdout, this.nspawn.stderr])
       stream?.on('data', (chunk: Buffer) => {
         this.said += chunk.toString();
       });
     try {
       this.leader = await until(() => this.findLeader(), 'the machine’s first process', 60_000);
-      await until(
-        async () => /running|degraded/.test(await this.tries('systemctl', 'is-system-running')),
-        'the machine to have booted',
-        120_000,
-      );
+      await until(async () => this.init.up.test(await this.tries('sh', '-c', this.init.state)), 'the machine to have booted', 120_000);
     } catch (error) {
       throw new Error(`${String(error)}; it says:\n${this.said.slice(-2000)}`, { cause: error });
     }
   }
 
-  /** The child of systemd-nspawn that has become systemd. */
+  /** The child of systemd-nspawn that has become the machine's first process. */
   private findLeader(): number | undefined {
     const pid = this.nspawn?.pid;
     if (pid === undefined || this.nspawn?.exitCode !== null) throw new Error('systemd-nspawn ended');
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
     return children.find(
-      (child) => child > 0 && existsSync(`/proc/${child}`) && readFileSync(`/proc/${child}/comm`, 'utf8').trim() === 'systemd',
+      (child) => child > 0 && existsSync(`/proc/${child}`) && readFileSync(`/proc/${child}/comm`, 'utf8').trim() === this.init.comm,
     );
   }
 
@@ -163,7 +194,7 @@ export class DebianMachine {
     const { nspawn } = this;
     if (nspawn !== undefined && nspawn.exitCode === null && nspawn.signalCode === null) {
       const ended = new Promise((resolve) => nspawn.once('close', resolve));
-      if (this.leader > 0) await this.tries('systemctl', 'poweroff');
+      if (this.leader > 0) await this.tries('sh', '-c', this.init.powerOff);
       const late = setTimeout(() => nspawn.kill('SIGKILL'), 30_000);
       await ended;
       clearTimeout(late);
