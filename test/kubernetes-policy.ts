@@ -7,19 +7,28 @@ interface SecurityContext {
   readOnlyRootFilesystem?: boolean;
   runAsNonRoot?: boolean;
   runAsUser?: number;
+  runAsGroup?: number;
+  fsGroup?: number;
   capabilities?: { drop?: string[]; add?: string[] };
   seccompProfile?: { type: string };
+}
+
+interface Probe {
+  httpGet?: { path: string; port: string | number };
 }
 
 export interface Container {
   name: string;
   image: string;
+  command?: string[];
   args?: string[];
   env?: Array<{ name: string; value?: string }>;
   securityContext?: SecurityContext;
   resources?: { requests?: { [name: string]: string }; limits?: { [name: string]: string } };
-  livenessProbe?: object;
-  readinessProbe?: object;
+  ports?: Array<{ name: string; containerPort: number }>;
+  startupProbe?: Probe;
+  livenessProbe?: Probe;
+  readinessProbe?: Probe;
   volumeMounts?: Array<{ name: string; mountPath: string; readOnly?: boolean; subPath?: string; subPathExpr?: string }>;
 }
 
