@@ -1,10 +1,9 @@
 /** The released binaries: built once for a test file, and run as on a machine that has nothing of ours. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll } from 'vitest';
 import { findProgram } from '../scripts/programs.ts';
 import { hasGlibc } from '../scripts/setup/node.mjs';
 import type { Origin } from './programs.ts';
@@ -15,12 +14,11 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 export const canPackage = process.platform === 'linux' && hasGlibc() && ['x64', 'arm64'].includes(process.arch);
 
 /**
- * Runs `npm run package` into a folder that goes away with the test file.
+ * Runs `npm run package` into a folder of its own, which the caller deletes: in a hook Vitest takes no others.
  * @param options `in`: the copy of the project to build; by default ours
  */
 export function buildPackage(args: string[] = [], options: { in?: string } = {}): string {
   const output = mkdtempSync(join(tmpdir(), 'ndt-package-'));
-  afterAll(() => rmSync(output, { recursive: true, force: true }));
   const { status, stderr, stdout } = spawnSync(process.execPath, ['scripts/ndt.mjs', 'package', '--output', output, ...args], {
     cwd: options.in ?? root,
     encoding: 'utf8',

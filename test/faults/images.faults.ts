@@ -1,6 +1,6 @@
 /** The images that the Dockerfiles make, in pods as the manifests have them: on one machine, without the cluster. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
@@ -20,11 +20,12 @@ const HOSTS = '127.0.0.1 localhost node-1 aggregator.ndt\n';
 describe.skipIf(!hasImages || !hasKubernetes || !canPackage)(`the images, in pods of k8s/${NEEDS_IMAGES}${NEEDS_KUBERNETES}`, () => {
   const images = new Images();
   const network = `ndt-pods-${process.pid}`;
+  let dist: string | undefined;
   let built: Map<string, Image>;
   let manifests: Manifest[];
 
   beforeAll(async () => {
-    const dist = buildPackage(['--arch', ARCH]);
+    dist = buildPackage(['--arch', ARCH]);
     await buildKustomize();
     manifests = await render(OVERLAY);
     built = new Map();
@@ -36,6 +37,7 @@ describe.skipIf(!hasImages || !hasKubernetes || !canPackage)(`the images, in pod
   afterAll(async () => {
     execFileSync('ip', ['netns', 'delete', network]);
     await images.remove();
+    if (dist !== undefined) rmSync(dist, { recursive: true, force: true });
   }, 60_000);
 
   const workload = (name: string): Workload => {

@@ -1,5 +1,5 @@
 /** The archive and its install.sh on a machine that OpenRC has started, with a cable to an aggregator outside that can be cut. */
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -14,13 +14,14 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const ARCH = process.arch === 'arm64' ? 'arm64' : 'x64';
 
 describe.skipIf(!hasMachine || !canPackage)(`install.sh on OpenRC${NEEDS_MACHINE}`, () => {
+  let dist: string | undefined;
   let machine: DebianMachine;
   let installer: string;
   /** Every path of the machine, and its users, before anything of ours was there. */
   let before: string[];
 
   beforeAll(async () => {
-    const dist = buildPackage(['--arch', ARCH]);
+    dist = buildPackage(['--arch', ARCH]);
     const archive = await makeArchive({
       root,
       arch: ARCH,
@@ -43,6 +44,7 @@ describe.skipIf(!hasMachine || !canPackage)(`install.sh on OpenRC${NEEDS_MACHINE
 
   afterAll(async () => {
     await machine?.destroy();
+    if (dist !== undefined) rmSync(dist, { recursive: true, force: true });
   }, 60_000);
 
   const log = () => readFileSync(join(machine.root, 'var/log/ndt-agent.log'), 'utf8');

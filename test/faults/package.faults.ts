@@ -1,6 +1,6 @@
 /** The whole package as it is released: both architectures, arm64 under emulation, and twice the same. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
@@ -18,6 +18,7 @@ describe.skipIf(!canPackage)('the package (made on Linux with glibc)', () => {
 
   beforeAll(() => {
     dist = buildPackage();
+    return () => rmSync(dist, { recursive: true, force: true });
   }, 600_000);
 
   it('is complete, with checksums that hold', () => {
@@ -52,6 +53,7 @@ describe.skipIf(!canPackage)('the package (made on Linux with glibc)', () => {
     for (const path of sources) cpSync(join(root, path), join(copy, path), { recursive: true });
     cpSync(join(root, 'node_modules'), join(copy, 'node_modules'), { recursive: true, verbatimSymlinks: true });
     const again = buildPackage([], { in: copy });
+    onTestFinished(() => rmSync(again, { recursive: true, force: true }));
     expect(readFileSync(join(again, 'SHA256SUMS'), 'utf8')).toBe(readFileSync(join(dist, 'SHA256SUMS'), 'utf8'));
   }, 600_000);
 
