@@ -160,6 +160,33 @@ test('install.sh stays inside the other machine’s file system, whatever its li
   expect(files(ours)).toEqual(['lib/ndt-agent/kept']);
 });
 
+test.skipIf(!hasDpkg)(`npm run deb makes a package and an archive of each binary that is there, with checksums of all${NEEDS_DPKG}`, () => {
+  const dist = tempDir();
+  const deb = (...args: string[]) =>
+    spawnSync(process.execPath, [join(root, 'scripts/ndt.mjs'), 'deb', '--output', dist, ...args], {
+      encoding: 'utf8',
+      env: { ...process.env, SOURCE_DATE_EPOCH: '1760000000' },
+    });
+  const missing = deb('--arch', 'x64', '--program', 'ndt-agent');
+  expect(missing.status).not.toBe(0);
+  expect(missing.stderr).toMatch(/npm run package/);
+  expect(deb('--arch', 'mips')).toMatchObject({ status: 64, stderr: expect.stringContaining('--arch mips: expected x64 or arm64') });
+
+  mkdirSync(join(dist, 'linux-x64'));
+  writeFileSync(join(dist, 'linux-x64/ndt-agent'), `#!/bin/sh\necho ndt-agent ${pkg.version}\n`, { mode: 0o755 });
+  writeFileSync(join(dist, 'ndt-agent.licences.txt'), 'nobody’s\n');
+  writeFileSync(join(dist, 'notes.txt'), 'no part of a release\n');
+  const { status, stderr, stdout } = deb('--arch', 'x64', '--program', 'ndt-agent');
+  expect(status, stderr).toBe(0);
+  expect(stdout).toContain(`checksums in ${join(dist, 'SHA256SUMS')}`);
+  expect(execFileSync('sha256sum', ['--check', '--strict', 'SHA256SUMS'], { cwd: dist, encoding: 'utf8' }).trim().split('\n')).toEqual([
+    'linux-x64/ndt-agent: OK',
+    `ndt-agent-${pkg.version}-linux-x64.tar.xz: OK`,
+    'ndt-agent.licences.txt: OK',
+    `ndt-agent_${pkg.version}_amd64.deb: OK`,
+  ]);
+});
+
 test('a release comes after its candidates', () => {
   expect(debianVersion('0.2.0-rc.1')).toBe('0.2.0~rc.1');
   expect(debianVersion('0.2.0')).toBe('0.2.0');

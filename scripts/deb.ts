@@ -6,14 +6,13 @@ import { fileURLToPath } from 'node:url';
 import { type Args, main, textOption, VERSION } from '../common/cli.ts';
 import { EXIT, NdtError } from '../common/errors.ts';
 import { built, makeArchive, makeDeb } from './deb/build.ts';
-import { ARCHITECTURES, PROGRAMS } from './package/programs.ts';
+import { chosenFor, FOR_OPTIONS, writeChecksums } from './package/options.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 async function run(args: Args): Promise<number> {
   const dist = resolve(textOption(args, 'output') ?? join(root, 'dist'));
-  const architectures = chosen(args, 'arch', ARCHITECTURES);
-  const programs = chosen(args, 'program', PROGRAMS);
+  const { architectures, programs } = chosenFor(args);
   const epoch = releaseTime();
   for (const name of programs)
     for (const arch of architectures) {
@@ -23,6 +22,7 @@ async function run(args: Args): Promise<number> {
         process.stdout.write(`${file}: ${(statSync(file).size / 1e6).toFixed(1)} MB\n`);
       }
     }
+  process.stdout.write(`checksums in ${writeChecksums(dist)}\n`);
   return EXIT.ok;
 }
 
@@ -40,14 +40,6 @@ function releaseTime(): number {
   }
 }
 
-function chosen<T extends string>(args: Args, option: string, values: readonly T[]): readonly T[] {
-  const text = textOption(args, option);
-  if (text === undefined) return values;
-  const value = values.find((value) => value === text);
-  if (value === undefined) throw new NdtError('USAGE', `--${option} ${text}: expected ${values.join(' or ')}`);
-  return [value];
-}
-
 await main(
   {
     name: 'npm run',
@@ -57,8 +49,7 @@ await main(
         name: 'deb --',
         summary: 'make .deb packages, and archives with install.sh, out of the binaries in dist/',
         options: {
-          arch: { type: 'string', value: ARCHITECTURES.join('|'), help: 'for this architecture only' },
-          program: { type: 'string', value: 'NAME', help: `this program only: ${PROGRAMS.join(' or ')}` },
+          ...FOR_OPTIONS,
           output: { type: 'string', short: 'o', value: 'DIR', help: 'where the binaries are and the packages go (dist in the project)' },
         },
         run,

@@ -4,7 +4,6 @@
  * Everything comes from the npm registry and is pinned; the same sources give the same bytes, in whatever folder and on whatever
  * machine they are built.
  */
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,7 +12,8 @@ import { EXIT, NdtError } from '../common/errors.ts';
 import { type Build, layOutBase, makeBinary } from './package/binary.ts';
 import { type Bundle, bundle } from './package/bundle.ts';
 import { componentsOf } from './package/components.ts';
-import { ARCHITECTURES, type Architecture, PACKAGED, PROGRAMS, type ProgramName } from './package/programs.ts';
+import { chosenFor, FOR_OPTIONS, writeChecksums } from './package/options.ts';
+import { ARCHITECTURES, type Architecture, PACKAGED, type ProgramName } from './package/programs.ts';
 import { cycloneDx, licenceTexts } from './package/sbom.ts';
 import { SetupError } from './setup/error.mjs';
 import { bringNode, hasGlibc } from './setup/node.mjs';
@@ -21,8 +21,7 @@ import { bringNode, hasGlibc } from './setup/node.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 async function run(args: Args): Promise<number> {
-  const architectures = chosen(args, 'arch', ARCHITECTURES);
-  const programs = chosen(args, 'program', PROGRAMS);
+  const { architectures, programs } = chosenFor(args);
   const output = resolve(textOption(args, 'output') ?? join(root, 'dist'));
   const build = await prepare(architectures);
   try {
@@ -32,21 +31,11 @@ async function run(args: Args): Promise<number> {
       for (const arch of architectures) await make(build, name, script, arch, output);
       describe(build, name, script, output);
     }
-    writeFileSync(join(output, 'SHA256SUMS'), checksums(output));
-    say(`checksums in ${join(output, 'SHA256SUMS')}`);
+    say(`checksums in ${writeChecksums(output)}`);
   } finally {
     rmSync(build.work, { recursive: true, force: true });
   }
   return EXIT.ok;
-}
-
-/** One of the values, or all of them. */
-function chosen<T extends string>(args: Args, option: string, values: readonly T[]): readonly T[] {
-  const text = textOption(args, option);
-  if (text === undefined) return values;
-  const value = values.find((value) => value === text);
-  if (value === undefined) throw new NdtError('USAGE', `--${option} ${text}: expected ${values.join(' or ')}`);
-  return [value];
 }
 
 /** Brings Node for every architecture, and for this machine: it makes what the others read. */
@@ -115,24 +104,6 @@ function describe(build: Build, name: ProgramName, script: Bundle, output: strin
   say(`${join(output, `${name}.cdx.json`)} and ${name}.licences.txt: ${described.components.length} components`);
 }
 
-/** As `sha256sum -c` reads them: of all that is there, also from builds of one architecture or program before. */
-function checksums(output: string): string {
-  const files = [
-    ...PROGRAMS.flatMap((name) => [`${name}.cdx.json`, `${name}.licences.txt`]),
-    ...ARCHITECTURES.flatMap((arch) => PROGRAMS.flatMap((name) => [name, ...PACKAGED[name].links]).map((name) => `linux-${arch}/${name}`)),
-  ];
-  return files
-    .filter((file) => existsSync(join(output, file)))
-    .sort()
-    .map(
-      (file) =>
-        `${createHash('sha256')
-          .update(readFileSync(join(output, file)))
-          .digest('hex')}  ${file}\n`,
-    )
-    .join('');
-}
-
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }
@@ -146,8 +117,7 @@ await main(
         name: 'package --',
         summary: 'make the binaries, their checksums, bills of materials and licences',
         options: {
-          arch: { type: 'string', value: ARCHITECTURES.join('|'), help: 'for this architecture only' },
-          program: { type: 'string', value: 'NAME', help: `this program only: ${PROGRAMS.join(' or ')}` },
+          ...FOR_OPTIONS,
           output: { type: 'string', short: 'o', value: 'DIR', help: 'where they go (dist in the project)' },
         },
         run,
