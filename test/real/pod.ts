@@ -38,7 +38,7 @@ export class Images {
   async build(name: string, dist: string, arch: string): Promise<Image> {
     const file = join(DOCKERFILES, `${name}.Dockerfile`);
     const base = /^FROM (\S+)$/m.exec(readFileSync(file, 'utf8'))?.[1] ?? '';
-    if ((await this.buildah('images', '--quiet', '--filter', `reference=docker.io/library/${base}`)) === '') await this.debian(base);
+    if ((await this.buildah('images', '--quiet', '--filter', `reference=${base}`)) === '') await this.debian(base);
     await this.buildah('build', '--isolation=chroot', '--pull-never', `--build-arg=ARCH=${arch}`, `--file=${file}`, `--tag=${name}`, dist);
     const root = await this.buildah('mount', await this.buildah('from', '--pull-never', `localhost/${name}`));
     const told = JSON.parse(await this.buildah('inspect', '--type=image', name)) as {
@@ -53,7 +53,7 @@ export class Images {
     const container = await this.buildah('from', 'scratch');
     const root = await this.buildah('mount', container);
     await run('cp', ['-a', '--reflink=auto', `${await buildRoot()}/.`, root]);
-    await this.buildah('commit', '--rm', container, `docker.io/library/${name}`);
+    await this.buildah('commit', '--rm', container, name);
   }
 
   private async buildah(...args: string[]): Promise<string> {
