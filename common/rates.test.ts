@@ -51,7 +51,7 @@ describe('counters', () => {
   });
   it('of millions of digits are none, and found out at once', () => {
     const started = performance.now();
-    expect(parseCounter('9'.repeat(4_000_000))).toBeUndefined();
+    expect(parseCounter('9'.repeat(20_000_000))).toBeUndefined();
     // As a number they would take several seconds.
     expect(performance.now() - started).toBeLessThan(1000);
     expect(parseCounter(`${'0'.repeat(80)}7`)).toBe(7n);

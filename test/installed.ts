@@ -2,14 +2,27 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
 import { expect, onTestFinished } from 'vitest';
+import pkg from '../package.json' with { type: 'json' };
+import { built, type PackageBuild } from '../scripts/deb/build.ts';
+import type { ProgramName } from '../scripts/package/programs.ts';
+import { ARCH } from './package.ts';
 import { fromSources, Pair } from './programs.ts';
 import { type DebianMachine, OUTSIDE } from './real/debian-machine.ts';
 import { tempDir } from './tempdir.ts';
 
+const root = fileURLToPath(new URL('..', import.meta.url));
+
 /** The agent's, at the aggregator outside. */
 export const PASSWORD = 'a password that only root may read';
+
+/** What a package of ours is made of, out of the binaries of `npm run package`; quickly. */
+export function packageOf(name: ProgramName, dist: string): PackageBuild {
+  const paths = { root, output: join(dist, 'packages'), ...built(dist, name, ARCH) };
+  return { ...paths, name, arch: ARCH, version: pkg.version, epoch: 1_760_000_000, compression: 'gzip' };
+}
 
 /** An aggregator at the cable's other end, which knows the machine's agent by its password. */
 export async function aggregatorOutside(machine: DebianMachine): Promise<Pair> {

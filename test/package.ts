@@ -10,6 +10,9 @@ import type { Origin } from './programs.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
+/** This machine's, as the folder of its binaries has it. */
+export const ARCH = process.arch === 'arm64' ? 'arm64' : 'x64';
+
 /** Where binaries can be made. */
 export const canPackage = process.platform === 'linux' && hasGlibc() && ['x64', 'arm64'].includes(process.arch);
 

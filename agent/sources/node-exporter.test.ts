@@ -290,12 +290,13 @@ describe.skipIf(!hasNodeExporter)("node_exporter (needs Debian's prometheus-node
     const { url } = await started();
     const counters = () => countersOf(parseNetDev(readFileSync('/proc/net/dev', 'utf8'))) ?? {};
     const source = sourceAt(url, { interfaces: ['lo', '*'] }, { excludeInterfaces: [] });
-    for (let i = 0; i < 3; i += 1) {
+    for (let compared = 0; compared < 3; ) {
       const before = counters();
       const sample = await source.poll(signal);
       const after = counters();
       // One of another test has come or gone in between.
       if (Object.keys(before).join() !== Object.keys(after).join()) continue;
+      compared += 1;
       expect(sample.interfaces.toSorted()).toEqual(Object.keys(after).toSorted());
       for (const [device, read] of Object.entries(countersOf(sample.families) ?? {})) {
         for (const counter of ['bytes', 'packets'] as const) {

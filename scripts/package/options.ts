@@ -26,19 +26,18 @@ function chosen<T extends string>(args: Args, option: string, values: readonly T
 }
 
 /** What a release consists of. */
-const RELEASED = /^(?:(?:linux-\w+\/)?ndt-[a-z]+|ndt-.*\.(?:cdx\.json|licences\.txt|deb|tar\.xz|tar\.gz))$/;
+const RELEASED = /^(?:(?:linux-\w+\/)?ndt-[a-z]+|ndt-[^/]*\.(?:cdx\.json|licences\.txt|deb|tar\.xz|tar\.gz))$/;
+
+function sha256(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex');
+}
 
 /** Writes SHA256SUMS, as `sha256sum -c` reads it: of all that is there, also from builds for something else before. @returns its path */
 export function writeChecksums(output: string): string {
   const lines = readdirSync(output, { recursive: true, encoding: 'utf8' })
     .filter((file) => RELEASED.test(file))
     .sort()
-    .map(
-      (file) =>
-        `${createHash('sha256')
-          .update(readFileSync(join(output, file)))
-          .digest('hex')}  ${file}\n`,
-    );
+    .map((file) => `${sha256(join(output, file))}  ${file}\n`);
   const path = join(output, 'SHA256SUMS');
   writeFileSync(path, lines.join(''));
   return path;

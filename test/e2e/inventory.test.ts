@@ -55,8 +55,9 @@ describe('an inventory', () => {
         ndt: { node: process.versions.node },
       });
       // One of another test may have come or gone meanwhile.
-      const steady = namesHere().filter((name) => namesBefore.includes(name));
-      expect(inventory.interfaces.map(({ name }) => name)).toEqual(expect.arrayContaining(steady));
+      const [told, now] = [inventory.interfaces.map(({ name }) => name), namesHere()];
+      expect(told).toEqual(expect.arrayContaining(now.filter((name) => namesBefore.includes(name))));
+      expect([...namesBefore, ...now]).toEqual(expect.arrayContaining(told));
       expect(inventory.interfaces.find(({ name }) => name === 'lo')).toMatchObject({ ip4: '127.0.0.1', virtual: true, speed_mbps: null });
       expect(await shown(pair, 'away')).toBeNull();
       // The process that read the machine is gone.

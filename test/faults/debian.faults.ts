@@ -3,20 +3,26 @@
  * to an aggregator outside that can be cut.
  */
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import pkg from '../../package.json' with { type: 'json' };
-import { built, makeArchive, makeDeb } from '../../scripts/deb/build.ts';
+import { makeArchive, makeDeb } from '../../scripts/deb/build.ts';
 import { findProgram } from '../../scripts/programs.ts';
-import { aggregatorOutside, configure, differences, everything, expectAllOutside, ledger, numbersOutside } from '../installed.ts';
-import { buildPackage, canPackage } from '../package.ts';
-import { buildRoot, DebianMachine, hasMachine, NEEDS_MACHINE, OUTSIDE } from '../real/debian-machine.ts';
+import {
+  aggregatorOutside,
+  configure,
+  differences,
+  everything,
+  expectAllOutside,
+  ledger,
+  numbersOutside,
+  packageOf,
+} from '../installed.ts';
+import { ARCH, buildPackage, canPackage } from '../package.ts';
+import { DebianMachine, hasMachine, NEEDS_MACHINE, OUTSIDE } from '../real/debian-machine.ts';
 import { until } from '../until.ts';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const ARCH = process.arch === 'arm64' ? 'arm64' : 'x64';
 const LINTIAN = findProgram('lintian');
 const NEXT = pkg.version.replace(/\d+$/, (patch) => String(Number(patch) + 1));
 
@@ -29,18 +35,15 @@ describe.skipIf(!hasMachine || !canPackage)(`the Debian packages${NEEDS_MACHINE}
 
   beforeAll(async () => {
     dist = buildPackage(['--arch', ARCH]);
-    const common = { root, arch: ARCH, output: join(dist, 'debs'), epoch: 1_760_000_000, compression: 'gzip' } as const;
-    const agent = { ...common, name: 'ndt-agent', version: pkg.version, ...built(dist, 'ndt-agent', ARCH) } as const;
+    const agent = packageOf('ndt-agent', dist);
     debs = {
       agent: await makeDeb(agent),
       next: await makeDeb({ ...agent, version: NEXT }),
       archive: await makeArchive(agent),
-      aggregator: await makeDeb({ ...agent, name: 'ndt-aggregator', ...built(dist, 'ndt-aggregator', ARCH) }),
+      aggregator: await makeDeb(packageOf('ndt-aggregator', dist)),
     };
-    await buildRoot();
     machine = await DebianMachine.boot();
-    mkdirSync(join(machine.root, 'opt/debs'));
-    for (const file of Object.values(debs)) cpSync(file, join(machine.root, 'opt/debs', basename(file)));
+    machine.bring(...Object.values(debs));
     before = everything(machine.root);
   }, 900_000);
 
@@ -176,20 +179,19 @@ describe.skipIf(!hasMachine || !canPackage)(`the Debian packages${NEEDS_MACHINE}
   }, 120_000);
 
   test('install.sh does the same without dpkg', async () => {
-    const folder = `/opt/debs/${basename(debs.archive, '.tar.gz')}`;
-    await machine.run('tar', '-xzf', `/opt/debs/${basename(debs.archive)}`, '-C', '/opt/debs');
-    expect(await machine.run(`${folder}/install.sh`)).toContain('systemctl enable --now ndt-agent');
+    const installer = await machine.unpack(debs.archive);
+    expect(await machine.run(installer)).toContain('systemctl enable --now ndt-agent');
     await machine.run('systemctl', 'enable', '--now', 'ndt-agent');
     expect(await machine.show('ndt-agent', 'ActiveState')).toBe('active');
     const pid = await machine.show('ndt-agent', 'MainPID');
     expect(await machine.run('readlink', `/proc/${pid}/exe`)).toBe('/usr/local/bin/ndt-agent');
     // Once more is an upgrade: what runs is the new program.
-    await machine.run(`${folder}/install.sh`);
+    await machine.run(installer);
     expect(await machine.show('ndt-agent', 'MainPID')).not.toBe(pid);
     expect(await machine.show('ndt-agent', 'ActiveState')).toBe('active');
     writeFileSync(join(machine.root, 'etc/ndt/agent.json'), '{ "no_such_option": 1 }');
-    expect(await machine.tries(`${folder}/install.sh`)).toContain('is installed, and does not start');
-    await machine.run(`${folder}/install.sh`, '--purge');
+    expect(await machine.tries(installer)).toContain('is installed, and does not start');
+    await machine.run(installer, '--purge');
     expect(differences(before, everything(machine.root))).toEqual([]);
   }, 120_000);
 

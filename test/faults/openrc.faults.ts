@@ -1,17 +1,22 @@
 /** The archive and its install.sh on a machine that OpenRC has started, with a cable to an aggregator outside that can be cut. */
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import pkg from '../../package.json' with { type: 'json' };
-import { built, makeArchive } from '../../scripts/deb/build.ts';
-import { aggregatorOutside, configure, differences, everything, expectAllOutside, ledger, numbersOutside, PASSWORD } from '../installed.ts';
-import { buildPackage, canPackage } from '../package.ts';
-import { buildRoot, DebianMachine, hasMachine, NEEDS_MACHINE } from '../real/debian-machine.ts';
+import { makeArchive } from '../../scripts/deb/build.ts';
+import {
+  aggregatorOutside,
+  configure,
+  differences,
+  everything,
+  expectAllOutside,
+  ledger,
+  numbersOutside,
+  PASSWORD,
+  packageOf,
+} from '../installed.ts';
+import { ARCH, buildPackage, canPackage } from '../package.ts';
+import { DebianMachine, hasMachine, NEEDS_MACHINE } from '../real/debian-machine.ts';
 import { until } from '../until.ts';
-
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const ARCH = process.arch === 'arm64' ? 'arm64' : 'x64';
 
 describe.skipIf(!hasMachine || !canPackage)(`install.sh on OpenRC${NEEDS_MACHINE}`, () => {
   let dist: string | undefined;
@@ -22,23 +27,10 @@ describe.skipIf(!hasMachine || !canPackage)(`install.sh on OpenRC${NEEDS_MACHINE
 
   beforeAll(async () => {
     dist = buildPackage(['--arch', ARCH]);
-    const archive = await makeArchive({
-      root,
-      arch: ARCH,
-      output: join(dist, 'archives'),
-      epoch: 1_760_000_000,
-      compression: 'gzip',
-      name: 'ndt-agent',
-      version: pkg.version,
-      ...built(dist, 'ndt-agent', ARCH),
-    });
-    await buildRoot('openrc');
+    const archive = await makeArchive(packageOf('ndt-agent', dist));
     machine = await DebianMachine.boot('openrc');
-    const folder = join(machine.root, 'opt/debs');
-    mkdirSync(folder);
-    cpSync(archive, join(folder, basename(archive)));
-    await machine.run('tar', '-xzf', `/opt/debs/${basename(archive)}`, '-C', '/opt/debs');
-    installer = `/opt/debs/${basename(archive, '.tar.gz')}/install.sh`;
+    machine.bring(archive);
+    installer = await machine.unpack(archive);
     before = everything(machine.root);
   }, 900_000);
 

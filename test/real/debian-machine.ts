@@ -3,9 +3,9 @@
  * cable to a network namespace outside. Real systemd or OpenRC, dpkg and apt. Needs root.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { findProgram } from '../../scripts/programs.ts';
@@ -178,6 +178,19 @@ export class DebianMachine {
   /** The same, where a failure is an answer as well. */
   async tries(command: string, ...args: string[]): Promise<string> {
     return await this.run(command, ...args).catch((error: unknown) => String(error));
+  }
+
+  /** Copies files to its /opt/debs. */
+  bring(...files: string[]): void {
+    const folder = join(this.root, 'opt/debs');
+    mkdirSync(folder, { recursive: true });
+    for (const file of files) copyFileSync(file, join(folder, basename(file)));
+  }
+
+  /** Unpacks an archive of ours that was brought. @returns the path of its install.sh in the machine */
+  async unpack(archive: string): Promise<string> {
+    await this.run('tar', '-xzf', `/opt/debs/${basename(archive)}`, '-C', '/opt/debs');
+    return `/opt/debs/${basename(archive, '.tar.gz')}/install.sh`;
   }
 
   /** One property of a unit. */

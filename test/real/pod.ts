@@ -133,6 +133,7 @@ function container({ pod, image, network, volumes, hosts, nodeName, dir }: PodOp
   const user = [`--reuid=${security.runAsUser ?? uid}`, `--regid=${security.runAsGroup ?? gid}`];
   user.push(pod.securityContext?.fsGroup === undefined ? '--clear-groups' : `--groups=${pod.securityContext.fsGroup}`);
   const variables = new Map(image.env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]));
+  // The node's name is the only field that our manifests refer to.
   for (const { name, value } of each.env ?? [])
     variables.set(name, value === undefined ? nodeName : value.replaceAll('$(NODE_NAME)', nodeName));
   const script = `
